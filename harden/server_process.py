@@ -148,6 +148,8 @@ class ServerProcess:
             return None
         patience_s = self._stop_timeout_s if timeout_s is None else timeout_s
         try:
+            if self._family:
+                self._family.look()
             if patience_s > 0 and self._process.poll() is None:
                 self._process.send_signal(signal.SIGTERM)
             self._wait_for_end(time.monotonic() + patience_s)
