@@ -1,0 +1,300 @@
+"""Counts, latencies, memory and throughput of a server, recorded cheaply and read exactly.
+
+`MetricsCollector` knows nothing of HTTP. It exports plain dicts for JSON and Prometheus text
+through an injected prometheus_client registry, and its memory is bounded whatever it records.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily
+
+from harden import memory_probes
+from harden.metric_families import (
+    CallbackCollector,
+    cache_families,
+    latency_family,
+    memory_families,
+)
+from harden.percentiles import WINDOW_SIZE, Percentiles, SampleWindow
+from harden.rate_window import RateWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from harden.metrics_types import (
+        CacheStats,
+        LatencyStats,
+        MemoryStats,
+        MetricsExport,
+        ThroughputStats,
+    )
+
+__all__ = ["UNAVAILABLE", "MetricType", "MetricsCollector", "timestamp_now"]
+
+UNAVAILABLE = "unavailable"
+_BYTES_PER_MB = 1024 * 1024
+
+
+class MetricType(StrEnum):
+    """What can be recorded."""
+
+    CACHE_HIT = "cache_hit"
+    CACHE_MISS = "cache_miss"
+    LATENCY = "latency"
+    MEMORY = "memory"
+    THROUGHPUT = "throughput"
+
+
+@dataclass(slots=True)
+class _CacheCounts:
+    hits: int = 0
+    misses: int = 0
+    corruption_recoveries: int = 0
+
+
+@dataclass(slots=True)
+class _MemoryTrack:
+    first_bytes: int = 0
+    peak_bytes: int = 0
+
+    def record(self, rss_bytes: int) -> None:
+        self.first_bytes = self.first_bytes or rss_bytes
+        self.peak_bytes = max(self.peak_bytes, rss_bytes)
+
+
+class MetricsCollector:
+    """Records what a server does; safe to call from any number of threads.
+
+    Args:
+        enable_memory_tracking: read this process's memory at all.
+        enable_latency_tracking: keep latencies at all.
+        registry: where the metrics are registered for Prometheus; a new one when None.
+        latency_window: how many of the newest latencies percentiles are taken over.
+
+    Raises:
+        ValueError: the registry already has a collector's metrics.
+    """
+
+    def __init__(
+        self,
+        enable_memory_tracking: bool = True,
+        enable_latency_tracking: bool = True,
+        *,
+        registry: CollectorRegistry | None = None,
+        latency_window: int = WINDOW_SIZE,
+    ) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
+        self._memory_enabled = enable_memory_tracking
+        self._latency_enabled = enable_latency_tracking
+        self._latency_window = latency_window
+        self._lock = threading.Lock()
+        self._started_s = time.monotonic()
+        self._cache = _CacheCounts()
+        self._latency = SampleWindow(latency_window)
+        self._memory = _MemoryTrack()
+        self._requests = 0
+        self._rate = RateWindow(self._started_s)
+        self.registry.register(CallbackCollector(self._families))
+
+    def record(self, kind: MetricType, value: float | None = None) -> None:
+        """Record one event of any kind; `value` is the milliseconds of a LATENCY.
+
+        Raises:
+            ValueError: a latency without a value, or a value that `record_latency` refuses.
+        """
+        match kind:
+            case MetricType.CACHE_HIT:
+                self.record_cache_hit()
+            case MetricType.CACHE_MISS:
+                self.record_cache_miss()
+            case MetricType.LATENCY:
+                self.record_latency(math.nan if value is None else value)
+            case MetricType.MEMORY:
+                self.record_memory_usage()
+            case MetricType.THROUGHPUT:
+                self.record_request()
+
+    def record_cache_hit(self) -> None:
+        """Count a lookup that the cache answered."""
+        with self._lock:
+            self._cache.hits += 1
+
+    def record_cache_miss(self) -> None:
+        """Count a lookup that the cache could not answer."""
+        with self._lock:
+            self._cache.misses += 1
+
+    def record_corruption_recovery(self) -> None:
+        """Count a damaged cache entry that was found and removed."""
+        with self._lock:
+            self._cache.corruption_recoveries += 1
+
+    def record_latency(self, latency_ms: float) -> None:
+        """Record how long a request took, in milliseconds.
+
+        Raises:
+            ValueError: negative, NaN or infinite.
+        """
+        if not 0 <= latency_ms < math.inf:
+            raise ValueError(f"latency of {latency_ms!r} ms: expected a finite number from 0 up")
+        if self._latency_enabled:
+            with self._lock:
+                self._latency.record(latency_ms)
+
+    def record_memory_usage(self) -> None:
+        """Read this process's memory now; where it cannot be read nothing is recorded."""
+        self._read_rss_bytes()
+
+    def record_request(self) -> None:
+        """Count a request for the throughput."""
+        with self._lock:
+            self._requests += 1
+            self._rate.record(time.monotonic())
+
+    def get_cache_stats(self) -> CacheStats:
+        """Return hits, misses, hit rate and recoveries."""
+        with self._lock:
+            hits, misses = self._cache.hits, self._cache.misses
+            recoveries = self._cache.corruption_recoveries
+        return {
+            "cache_hits": hits,
+            "cache_misses": misses,
+            "hit_rate": hits / (hits + misses) if hits + misses else 0.0,
+            "corruption_recoveries": recoveries,
+        }
+
+    def get_latency_stats(self) -> LatencyStats:
+        """Return count and percentiles in milliseconds, never a single latency."""
+        latency = self._latency_percentiles()
+        return {
+            "enabled": self._latency_enabled,
+            "count": latency.count,
+            "p50": latency.p50,
+            "p95": latency.p95,
+            "p99": latency.p99,
+        }
+
+    def get_memory_stats(self) -> MemoryStats:
+        """Return memory now, at its peak, and its growth since the first record."""
+        if not self._memory_enabled:
+            return _no_memory_stats("memory tracking is off; memory is unavailable", enabled=False)
+        rss_bytes = self._read_rss_bytes()
+        if rss_bytes is None:
+            return _no_memory_stats("memory is unavailable: psutil could not read it", enabled=True)
+        with self._lock:
+            first_bytes, peak_bytes = self._memory.first_bytes, self._memory.peak_bytes
+        return {
+            "enabled": True,
+            "current_mb": rss_bytes / _BYTES_PER_MB,
+            "peak_mb": peak_bytes / _BYTES_PER_MB,
+            "growth_percent": (rss_bytes - first_bytes) / first_bytes * 100 if first_bytes else 0.0,
+        }
+
+    def get_throughput_stats(self, window_seconds: float = 60.0) -> ThroughputStats:
+        """Return the number of requests, and the rate over the last `window_seconds`.
+
+        Args:
+            window_seconds: longer than the life so far, or than ten minutes, counts as that.
+
+        Raises:
+            ValueError: not a positive number.
+        """
+        if not window_seconds > 0:
+            raise ValueError(f"window of {window_seconds!r} s: expected a number above 0")
+        with self._lock:
+            rate = self._rate.per_second(time.monotonic(), window_seconds)
+            total = self._requests
+        return {
+            "total_requests": total,
+            "requests_per_second": rate,
+            "window_seconds": window_seconds,
+        }
+
+    def export_metrics_json(self) -> MetricsExport:
+        """Return everything as a dict that `json.dumps` takes."""
+        return {
+            "timestamp": timestamp_now(),
+            "uptime_seconds": self.uptime_seconds(),
+            "cache": self.get_cache_stats(),
+            "latency": self.get_latency_stats(),
+            "memory": self.get_memory_stats(),
+            "throughput": self.get_throughput_stats(),
+        }
+
+    def export_metrics_prometheus(self) -> str:
+        """Return the whole registry in the Prometheus text format, version 0.0.4."""
+        return generate_latest(self.registry).decode()
+
+    def uptime_seconds(self) -> float:
+        """Return the seconds since this collector was made; a reset does not change it."""
+        return time.monotonic() - self._started_s
+
+    def reset_cache_stats(self) -> None:
+        """Forget hits, misses and recoveries."""
+        with self._lock:
+            self._cache = _CacheCounts()
+
+    def reset_latency_stats(self) -> None:
+        """Forget all latencies."""
+        with self._lock:
+            self._latency = SampleWindow(self._latency_window)
+
+    def reset_all_metrics(self) -> None:
+        """Forget everything; throughput and memory growth start again from now."""
+        with self._lock:
+            self._cache = _CacheCounts()
+            self._latency = SampleWindow(self._latency_window)
+            self._memory = _MemoryTrack()
+            self._requests = 0
+            self._rate = RateWindow(time.monotonic())
+
+    def _latency_percentiles(self) -> Percentiles:
+        with self._lock:
+            return self._latency.percentiles()
+
+    def _read_rss_bytes(self) -> int | None:
+        """Read this process's memory and note it; None where it is off or cannot be read."""
+        if not self._memory_enabled:
+            return None
+        try:
+            rss_bytes = memory_probes.process_memory().rss_bytes
+        except memory_probes.MemoryProbeError:
+            return None
+        with self._lock:
+            self._memory.record(rss_bytes)
+        return rss_bytes
+
+    def _families(self) -> Iterator[Metric]:
+        rss_bytes = self._read_rss_bytes()
+        with self._lock:
+            requests, peak_bytes = self._requests, self._memory.peak_bytes
+        yield from cache_families(self.get_cache_stats())
+        yield latency_family(self._latency_percentiles())
+        yield CounterMetricFamily("mlx_throughput_requests", "Requests recorded.", requests)
+        yield from memory_families(rss_bytes, peak_bytes)
+
+
+def timestamp_now() -> str:
+    """Return the time in UTC as ISO 8601 with milliseconds, such as 2026-01-31T12:00:00.000Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _no_memory_stats(message: str, *, enabled: bool) -> MemoryStats:
+    return {
+        "enabled": enabled,
+        "current_mb": UNAVAILABLE,
+        "peak_mb": UNAVAILABLE,
+        "growth_percent": UNAVAILABLE,
+        "message": message,
+    }
