@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hmac
 import json
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
+from harden.bearer import bearer_matches
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "CATEGORIES",
@@ -18,13 +20,14 @@ __all__ = [
     "PROMETHEUS_CONTENT_TYPE",
     "ExpositionResponse",
     "MetricsSource",
-    "bearer_matches",
     "respond",
 ]
 
 CATEGORIES = ("cache", "latency", "memory", "throughput", "requests", "tokens", "worker")
 FORMATS = ("json", "prometheus")
 PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_LOG = logging.getLogger(__name__)
+_ALL_CATEGORIES = ",".join(CATEGORIES)
 _JSON_CONTENT_TYPE = "application/json; charset=utf-8"
 _ALWAYS = ("timestamp", "uptime_seconds")
 _ALLOWED_METHODS = "GET, HEAD, OPTIONS"
@@ -49,31 +52,6 @@ class ExpositionResponse:
     body: bytes
 
 
-class _RefusedError(Exception):
-    """The request cannot be answered with metrics; carries what the client is told."""
-
-    def __init__(
-        self,
-        status: HTTPStatus,
-        message: str,
-        code: str,
-        *,
-        param: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error = {
-            "message": message,
-            "type": "server_error"
-            if status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            else "invalid_request_error",
-            "param": param,
-            "code": code,
-        }
-        self.headers = {} if headers is None else headers
-
-
 def respond(
     method: str,
     query: str | Mapping[str, str],
@@ -87,7 +65,7 @@ def respond(
 
     Args:
         method: the HTTP method; GET and HEAD are answered, OPTIONS says what is allowed.
-        query: the query string without its question mark, or its parameters. `format` is json
+        query: the query string, or its parameters. `format` is json
             (default) or prometheus; `category` keeps those of `CATEGORIES`, comma-separated, of
             the JSON.
         authorization: the header of that name.
@@ -101,34 +79,15 @@ def respond(
     """
     try:
         answer = _answer(method, query, authorization, source, key)
-    except _RefusedError as refused:
-        body = json.dumps({"error": refused.error}).encode()
-        headers = {"Content-Type": _JSON_CONTENT_TYPE, **refused.headers}
-        answer = ExpositionResponse(refused.status, headers, body)
+    except Exception as error:  # noqa: BLE001 - a source is anybody's code; its error is our 500
+        # Only the type: an error's text and traceback hold paths.
+        _LOG.error("the metrics could not be read: %s", type(error).__name__)
+        answer = _error(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "the metrics could not be read; the server's log says more",
+            "metrics_unavailable",
+        )
     return _finished(answer, method, allow_origin)
-
-
-def bearer_matches(authorization: str | None, key: str) -> bool:
-    """Return whether an Authorization header carries the key as its bearer token.
-
-    The comparison takes the same time wherever the two differ. Servers decode headers as UTF-8
-    or as Latin-1, so both readings of the header's bytes are tried.
-    """
-    scheme, _, token = (authorization or "").partition(" ")
-    wanted = key.encode("utf-8", "surrogatepass")
-    matches = [hmac.compare_digest(read, wanted) for read in _readings(token.strip(" "))]
-    return scheme.lower() == "bearer" and any(matches)
-
-
-def _readings(token: str) -> list[bytes]:
-    """Return the bytes that a decoded header may have had on the wire."""
-    readings = []
-    for encoding, errors in (("utf-8", "surrogateescape"), ("latin-1", "strict")):
-        try:
-            readings.append(token.encode(encoding, errors))
-        except UnicodeEncodeError:
-            continue
-    return readings
 
 
 def _answer(
@@ -141,14 +100,14 @@ def _answer(
     if method == "OPTIONS":
         return ExpositionResponse(HTTPStatus.NO_CONTENT, {"Allow": _ALLOWED_METHODS}, b"")
     if method not in ("GET", "HEAD"):
-        raise _RefusedError(
+        return _error(
             HTTPStatus.METHOD_NOT_ALLOWED,
             "metrics can only be read: use GET",
             "method_not_allowed",
             headers={"Allow": _ALLOWED_METHODS},
         )
     if key and not bearer_matches(authorization, key):
-        raise _RefusedError(
+        return _error(
             HTTPStatus.UNAUTHORIZED,
             "a valid key is needed: send it as 'Authorization: Bearer KEY'",
             "invalid_api_key",
@@ -158,49 +117,61 @@ def _answer(
 
 
 def _metrics(parameters: Mapping[str, str], source: MetricsSource) -> ExpositionResponse:
-    wanted = _wanted_categories(parameters.get("category"))
+    wanted = [name.strip() for name in parameters.get("category", _ALL_CATEGORIES).split(",")]
+    if not set(wanted) <= set(CATEGORIES):
+        return _bad_parameter("category", f"expected some of {_ALL_CATEGORIES}, comma-separated")
     match parameters.get("format", "json"):
         case "json":
-            content_type, body = _JSON_CONTENT_TYPE, _json_body(source, wanted)
+            return _json(HTTPStatus.OK, _kept(source.snapshot(), wanted))
         case "prometheus":
-            content_type, body = PROMETHEUS_CONTENT_TYPE, source.prometheus().encode()
-        case _:
-            raise _RefusedError(
-                HTTPStatus.BAD_REQUEST,
-                f"unknown format: expected one of {', '.join(FORMATS)}",
-                "unknown_format",
-                param="format",
+            text = source.prometheus().encode()
+            return ExpositionResponse(
+                HTTPStatus.OK, {"Content-Type": PROMETHEUS_CONTENT_TYPE}, text
             )
-    return ExpositionResponse(HTTPStatus.OK, {"Content-Type": content_type}, body)
+        case _:
+            return _bad_parameter("format", f"expected {' or '.join(FORMATS)}")
 
 
-def _wanted_categories(category: str | None) -> tuple[str, ...]:
-    if category is None:
-        return CATEGORIES
-    wanted = tuple(name.strip() for name in category.split(","))
-    if not set(wanted) <= set(CATEGORIES):
-        raise _RefusedError(
-            HTTPStatus.BAD_REQUEST,
-            f"unknown category: expected some of {', '.join(CATEGORIES)}, comma-separated",
-            "unknown_category",
-            param="category",
-        )
-    return wanted
-
-
-def _json_body(source: MetricsSource, wanted: tuple[str, ...]) -> bytes:
-    kept = {name: value for name, value in source.snapshot().items() if name in (*_ALWAYS, *wanted)}
-    return json.dumps(kept, allow_nan=False).encode()
+def _kept(snapshot: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in snapshot.items() if name in (*_ALWAYS, *wanted)}
 
 
 def _parameters(query: str | Mapping[str, str]) -> Mapping[str, str]:
+    """Return the parameters; a category that is given twice means both."""
     if not isinstance(query, str):
         return query
     parameters: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for name, value in parse_qsl(query.removeprefix("?"), keep_blank_values=True):
         both = name == "category" and name in parameters
         parameters[name] = f"{parameters[name]},{value}" if both else value
     return parameters
+
+
+def _bad_parameter(param: str, expected: str) -> ExpositionResponse:
+    return _error(
+        HTTPStatus.BAD_REQUEST, f"unknown {param}: {expected}", f"unknown_{param}", param=param
+    )
+
+
+def _error(
+    status: HTTPStatus,
+    message: str,
+    code: str,
+    *,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> ExpositionResponse:
+    ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    kind = "server_error" if ours else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return _json(status, {"error": error}, headers)
+
+
+def _json(
+    status: HTTPStatus, content: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> ExpositionResponse:
+    body = json.dumps(content, allow_nan=False).encode()
+    return ExpositionResponse(status, {"Content-Type": _JSON_CONTENT_TYPE, **(headers or {})}, body)
 
 
 def _finished(
@@ -211,7 +182,11 @@ def _finished(
     if answer.status != HTTPStatus.NO_CONTENT:
         headers["Content-Length"] = str(len(answer.body))
     if allow_origin is not None:
-        headers["Access-Control-Allow-Origin"] = allow_origin
-        headers["Access-Control-Allow-Methods"] = _ALLOWED_METHODS
-        headers["Access-Control-Allow-Headers"] = "Authorization"
-    return ExpositionResponse(int(answer.status), headers, b"" if method == "HEAD" else answer.body)
+        headers |= {
+            "Access-Control-Allow-Origin": allow_origin,
+            "Access-Control-Allow-Methods": _ALLOWED_METHODS,
+            "Access-Control-Allow-Headers": "Authorization",
+            "Vary": "Origin",
+        }
+    body = b"" if method == "HEAD" else answer.body
+    return ExpositionResponse(int(answer.status), headers, body)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from harden.metrics_types import CacheStats
+    from harden.memory_tracker import MemoryReading
+    from harden.metrics_types import CacheStats, ThroughputStats
     from harden.percentiles import Percentiles
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "cache_families",
     "latency_family",
     "memory_families",
+    "throughput_family",
 ]
 
 
@@ -68,13 +70,26 @@ def latency_family(latency: Percentiles) -> Metric:
     return family
 
 
-def memory_families(rss_bytes: int | None, peak_bytes: int) -> Iterator[Metric]:
+def throughput_family(throughput: ThroughputStats) -> Metric:
+    """Return the counter of requests that were recorded for the throughput."""
+    return CounterMetricFamily(
+        "mlx_throughput_requests",
+        "Requests recorded for the throughput.",
+        throughput["total_requests"],
+    )
+
+
+def memory_families(memory: MemoryReading | None) -> Iterator[Metric]:
     """Yield this process's memory; nothing where it cannot be read."""
-    if rss_bytes is None:
+    if memory is None:
         return
     yield GaugeMetricFamily(
-        "mlx_process_resident_memory_bytes", "Resident memory of the answering process.", rss_bytes
+        "mlx_process_resident_memory_bytes",
+        "Resident memory of the answering process.",
+        memory.current_bytes,
     )
     yield GaugeMetricFamily(
-        "mlx_process_resident_memory_peak_bytes", "The most that was ever read of it.", peak_bytes
+        "mlx_process_resident_memory_peak_bytes",
+        "The most that was recorded of it.",
+        memory.peak_bytes,
     )

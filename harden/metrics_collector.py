@@ -7,6 +7,7 @@ through an injected prometheus_client registry, and its memory is bounded whatev
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily
 
-from harden import memory_probes
+from harden.memory_tracker import MemoryTracker
 from harden.metric_families import (
     CallbackCollector,
     cache_families,
     latency_family,
     memory_families,
+    throughput_family,
 )
 from harden.percentiles import WINDOW_SIZE, Percentiles, SampleWindow
 from harden.rate_window import RateWindow
@@ -40,10 +41,7 @@ if TYPE_CHECKING:
         ThroughputStats,
     )
 
-__all__ = ["UNAVAILABLE", "MetricType", "MetricsCollector", "timestamp_now"]
-
-UNAVAILABLE = "unavailable"
-_BYTES_PER_MB = 1024 * 1024
+__all__ = ["MetricType", "MetricsCollector", "timestamp_now"]
 
 
 class MetricType(StrEnum):
@@ -61,16 +59,6 @@ class _CacheCounts:
     hits: int = 0
     misses: int = 0
     corruption_recoveries: int = 0
-
-
-@dataclass(slots=True)
-class _MemoryTrack:
-    first_bytes: int = 0
-    peak_bytes: int = 0
-
-    def record(self, rss_bytes: int) -> None:
-        self.first_bytes = self.first_bytes or rss_bytes
-        self.peak_bytes = max(self.peak_bytes, rss_bytes)
 
 
 class MetricsCollector:
@@ -95,14 +83,13 @@ class MetricsCollector:
         latency_window: int = WINDOW_SIZE,
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
-        self._memory_enabled = enable_memory_tracking
         self._latency_enabled = enable_latency_tracking
         self._latency_window = latency_window
         self._lock = threading.Lock()
         self._started_s = time.monotonic()
         self._cache = _CacheCounts()
         self._latency = SampleWindow(latency_window)
-        self._memory = _MemoryTrack()
+        self._memory = MemoryTracker(enabled=enable_memory_tracking)
         self._requests = 0
         self._rate = RateWindow(self._started_s)
         self.registry.register(CallbackCollector(self._families))
@@ -144,9 +131,9 @@ class MetricsCollector:
         """Record how long a request took, in milliseconds.
 
         Raises:
-            ValueError: negative, NaN or infinite.
+            ValueError: negative, NaN, infinite, or larger than a float.
         """
-        if not 0 <= latency_ms < math.inf:
+        if not 0 <= latency_ms <= sys.float_info.max:
             raise ValueError(f"latency of {latency_ms!r} ms: expected a finite number from 0 up")
         if self._latency_enabled:
             with self._lock:
@@ -154,7 +141,7 @@ class MetricsCollector:
 
     def record_memory_usage(self) -> None:
         """Read this process's memory now; where it cannot be read nothing is recorded."""
-        self._read_rss_bytes()
+        self._memory.record()
 
     def record_request(self) -> None:
         """Count a request for the throughput."""
@@ -186,20 +173,11 @@ class MetricsCollector:
         }
 
     def get_memory_stats(self) -> MemoryStats:
-        """Return memory now, at its peak, and its growth since the first record."""
-        if not self._memory_enabled:
-            return _no_memory_stats("memory tracking is off; memory is unavailable", enabled=False)
-        rss_bytes = self._read_rss_bytes()
-        if rss_bytes is None:
-            return _no_memory_stats("memory is unavailable: psutil could not read it", enabled=True)
-        with self._lock:
-            first_bytes, peak_bytes = self._memory.first_bytes, self._memory.peak_bytes
-        return {
-            "enabled": True,
-            "current_mb": rss_bytes / _BYTES_PER_MB,
-            "peak_mb": peak_bytes / _BYTES_PER_MB,
-            "growth_percent": (rss_bytes - first_bytes) / first_bytes * 100 if first_bytes else 0.0,
-        }
+        """Return memory now, at its peak, and its growth since the first record.
+
+        Where it cannot be read, each figure is the word "unavailable".
+        """
+        return self._memory.stats()
 
     def get_throughput_stats(self, window_seconds: float = 60.0) -> ThroughputStats:
         """Return the number of requests, and the rate over the last `window_seconds`.
@@ -255,46 +233,21 @@ class MetricsCollector:
         with self._lock:
             self._cache = _CacheCounts()
             self._latency = SampleWindow(self._latency_window)
-            self._memory = _MemoryTrack()
             self._requests = 0
             self._rate = RateWindow(time.monotonic())
+        self._memory.reset()
 
     def _latency_percentiles(self) -> Percentiles:
         with self._lock:
             return self._latency.percentiles()
 
-    def _read_rss_bytes(self) -> int | None:
-        """Read this process's memory and note it; None where it is off or cannot be read."""
-        if not self._memory_enabled:
-            return None
-        try:
-            rss_bytes = memory_probes.process_memory().rss_bytes
-        except memory_probes.MemoryProbeError:
-            return None
-        with self._lock:
-            self._memory.record(rss_bytes)
-        return rss_bytes
-
     def _families(self) -> Iterator[Metric]:
-        rss_bytes = self._read_rss_bytes()
-        with self._lock:
-            requests, peak_bytes = self._requests, self._memory.peak_bytes
         yield from cache_families(self.get_cache_stats())
         yield latency_family(self._latency_percentiles())
-        yield CounterMetricFamily("mlx_throughput_requests", "Requests recorded.", requests)
-        yield from memory_families(rss_bytes, peak_bytes)
+        yield throughput_family(self.get_throughput_stats())
+        yield from memory_families(self._memory.read())
 
 
 def timestamp_now() -> str:
     """Return the time in UTC as ISO 8601 with milliseconds, such as 2026-01-31T12:00:00.000Z."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _no_memory_stats(message: str, *, enabled: bool) -> MemoryStats:
-    return {
-        "enabled": enabled,
-        "current_mb": UNAVAILABLE,
-        "peak_mb": UNAVAILABLE,
-        "growth_percent": UNAVAILABLE,
-        "message": message,
-    }

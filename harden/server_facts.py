@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestLedger", "RequestOutcome", "WorkerFigures", "WorkerLedger"]
 
 _HTTP_OK = 200
+_NUMBER = (int, float)
 # Finish reasons become labels: a backend that made up its own would add a metric for each.
 _FINISH_REASONS = frozenset(
     {"stop", "length", "tool_calls", "function_call", "content_filter", "abort", "error"}
@@ -40,7 +41,7 @@ class RequestOutcome:
         latency_s: seconds from arrival to the end of the answer.
 
     Raises:
-        ValueError: a number that is negative or not finite.
+        ValueError: a figure that is not a number, negative or not finite.
     """
 
     status: int
@@ -56,15 +57,18 @@ class RequestOutcome:
     latency_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, int | float) and not 0 <= value < math.inf:
-                raise ValueError(f"{each.name} of {value!r}: expected a finite number from 0 up")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, _NUMBER) and 0 <= value < math.inf):
+                raise ValueError(f"{name} of {value!r}: expected a finite number from 0 up")
 
     @property
     def succeeded(self) -> bool:
         """Whether the client got a whole answer."""
         return self.status == _HTTP_OK and self.finish_reason is not None
+
+
+_NUMBERS = tuple(each.name for each in fields(RequestOutcome) if each.name != "finish_reason")
 
 
 @dataclass(slots=True)

@@ -42,7 +42,8 @@ def request_families(requests: RequestLedger, running: int, waiting: int) -> Ite
         "mlx_request_success",
         "Requests answered whole, by finish reason.",
         "finished_reason",
-        requests.succeeded,
+        # A series that begins at its first event hides that event from rate().
+        {"length": 0, "stop": 0, **requests.succeeded},
     )
     yield _counter_by(
         "mlx_request_errors",

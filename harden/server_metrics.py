@@ -89,7 +89,10 @@ class ServerMetrics:
             self._workers.restarts[reason] += 1
 
     def snapshot(self) -> dict[str, Any]:
-        """Return everything as a dict that `json.dumps` takes; its counts belong together."""
+        """Return everything as a dict that `json.dumps` takes; its counts belong together.
+
+        The answering process's memory is recorded, so that its growth is since the first call.
+        """
         return snapshot_json(self._facts())
 
     def prometheus(self) -> str:
@@ -108,6 +111,7 @@ class ServerMetrics:
             self.collector.record_cache_miss()
 
     def _facts(self) -> ServerFacts:
+        self.collector.record_memory_usage()
         running, waiting = self._running(), self._waiting()
         worker, (mode, cache_enabled) = self._worker(), self._mode()
         with self._lock:
