@@ -20,6 +20,7 @@ __all__ = [
     "PROMETHEUS_CONTENT_TYPE",
     "ExpositionResponse",
     "MetricsSource",
+    "bearer_matches",
     "respond",
 ]
 
