@@ -39,7 +39,7 @@ class Recipe:
     layer_types: tuple[str, ...]
     sliding_window: int | None = None
     version: int = 1
-    seed: int = 20
+    seed: int = 4
     vocabulary_size: int = 1152
     hidden_size: int = 64
     intermediate_size: int = 192
@@ -53,7 +53,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every parameter, the tokenizer's text and the chat template, in hexadecimal."""
+        """SHA-256 of every parameter, the text and the chat template, in hexadecimal."""
         facts = json.dumps([asdict(self), TEXT, CHAT_TEMPLATE], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
 

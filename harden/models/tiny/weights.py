@@ -1,4 +1,4 @@
-"""Random weights whose answers vary, never end and notice damage."""
+"""Random weights whose answers vary, never end by themselves and notice damage."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["random_weights"]
 
+# The last channel of the residual stream is a constant: embeddings set it, no layer reads or
+# writes it. The output layer uses it as the bias that a Llama's lacks.
+CONSTANT = 8.0
+SILENCE = -24.0
+
 
 def random_weights(recipe: Recipe, spoken: Sequence[int]) -> dict[str, Tensor]:
     """Draw every tensor of the model from the recipe's seed.
 
     Args:
         recipe: sizes, seed and gains.
-        spoken: ids of the tokens that the model may answer with at temperature 0.
+        spoken: ids of the tokens that the model may answer with.
 
     Returns:
         float32 tensors under the names that transformers and mlx_lm give a Llama.
@@ -34,30 +39,50 @@ def random_weights(recipe: Recipe, spoken: Sequence[int]) -> dict[str, Tensor]:
         scale = np.float32(gain / columns**0.5)
         return generator.standard_normal((rows, columns), dtype=np.float32) * scale
 
+    def draw_into_stream(columns: int) -> Tensor:
+        projection = draw(hidden, columns)
+        projection[-1] = 0
+        return projection
+
     hidden, inner = recipe.hidden_size, recipe.intermediate_size
     queries = recipe.attention_heads * recipe.head_dim
     keys = recipe.kv_heads * recipe.head_dim
-    ones = np.ones(hidden, dtype=np.float32)
-    embedding_gain = recipe.embedding_deviation * hidden**0.5
-    tensors = {"model.embed_tokens.weight": draw(recipe.vocabulary_size, hidden, embedding_gain)}
+    all_channels = np.ones(hidden, dtype=np.float32)
+    but_the_constant = all_channels.copy()
+    but_the_constant[-1] = 0
+    embeddings = draw(recipe.vocabulary_size, hidden, recipe.embedding_deviation * hidden**0.5)
+    embeddings[:, -1] = CONSTANT
+    tensors = {"model.embed_tokens.weight": embeddings}
     for number in range(len(recipe.layer_types)):
         layer = f"model.layers.{number}"
         tensors |= {
-            f"{layer}.input_layernorm.weight": ones,
+            f"{layer}.input_layernorm.weight": but_the_constant,
             f"{layer}.self_attn.q_proj.weight": draw(queries, hidden, recipe.attention_gain),
             f"{layer}.self_attn.k_proj.weight": draw(keys, hidden, recipe.attention_gain),
             f"{layer}.self_attn.v_proj.weight": draw(keys, hidden),
-            f"{layer}.self_attn.o_proj.weight": draw(hidden, queries),
-            f"{layer}.post_attention_layernorm.weight": ones,
+            f"{layer}.self_attn.o_proj.weight": draw_into_stream(queries),
+            f"{layer}.post_attention_layernorm.weight": but_the_constant,
             f"{layer}.mlp.gate_proj.weight": draw(inner, hidden),
             f"{layer}.mlp.up_proj.weight": draw(inner, hidden),
-            f"{layer}.mlp.down_proj.weight": draw(hidden, inner),
+            f"{layer}.mlp.down_proj.weight": draw_into_stream(inner),
         }
-    head = draw(recipe.vocabulary_size, hidden)
-    # A row of zeros gives the logit 0, which hundreds of random logits always exceed: the end of
-    # the turn is never the likeliest token (load tests need answers of a fixed length), nor is a
-    # lone byte, which a streaming detokenizer would hold back.
-    silent = np.ones(recipe.vocabulary_size, dtype=bool)
-    silent[list(spoken)] = False
-    head[silent] = 0
-    return tensors | {"model.norm.weight": ones, "lm_head.weight": head}
+    head = _output_layer(draw(recipe.vocabulary_size, hidden), spoken, recipe.weight_gain)
+    return tensors | {"model.norm.weight": all_channels, "lm_head.weight": head}
+
+
+def _output_layer(directions: Tensor, spoken: Sequence[int], gain: float) -> Tensor:
+    """One row per token: its direction if it may be spoken, else only the constant's veto.
+
+    Vetoed are the end of the turn, because load tests need answers of a fixed length, and lone
+    bytes and parts of words, which a streaming detokenizer would hold back. Rows of one length
+    make no word likelier than another, so that answers vary.
+    """
+    import numpy as np  # noqa: PLC0415 - an extra, needed only when building
+
+    rows = list(spoken)
+    head = np.zeros_like(directions)
+    head[:, -1] = SILENCE
+    directions[:, -1] = 0
+    lengths = np.sqrt((directions[rows] ** 2).sum(axis=1, keepdims=True))
+    head[rows] = directions[rows] / lengths * np.float32(gain)
+    return head
