@@ -31,7 +31,9 @@ class CacheError(HardenError):
         reason: a word for what was found: "truncated", "checksum", "json", …
     """
 
-    def __init__(self, message: str = "", *, key: str | None = None, reason: str | None = None):
+    def __init__(
+        self, message: str = "", *, key: str | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(message)
         self.key = key
         self.reason = reason
@@ -44,7 +46,7 @@ class OOMError(HardenError):
         requested_bytes: size of the allocation that failed, where it is known.
     """
 
-    def __init__(self, message: str = "", *, requested_bytes: int | None = None):
+    def __init__(self, message: str = "", *, requested_bytes: int | None = None) -> None:
         super().__init__(message)
         self.requested_bytes = requested_bytes
 
@@ -56,7 +58,7 @@ class NetworkError(HardenError):
         attempts: how often the call was made, where it is known.
     """
 
-    def __init__(self, message: str = "", *, attempts: int | None = None):
+    def __init__(self, message: str = "", *, attempts: int | None = None) -> None:
         super().__init__(message)
         self.attempts = attempts
 
@@ -72,7 +74,7 @@ class ValidationError(HardenError):
 
     def __init__(
         self, message: str = "", *, setting: str | None = None, value: Any = None, fix: str = ""
-    ):
+    ) -> None:
         super().__init__(message)
         self.setting = setting
         self.value = value
@@ -95,7 +97,7 @@ class DependencyError(HardenError):
         module: str | None = None,
         installed: str | None = None,
         required: str | None = None,
-    ):
+    ) -> None:
         super().__init__(message)
         self.module = module
         self.installed = installed
@@ -124,7 +126,9 @@ class ServerStartError(HardenError):
         log_tail: the last lines that it wrote.
     """
 
-    def __init__(self, message: str = "", *, exit_code: int | None = None, log_tail: str = ""):
+    def __init__(
+        self, message: str = "", *, exit_code: int | None = None, log_tail: str = ""
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.log_tail = log_tail

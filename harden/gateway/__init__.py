@@ -1,0 +1,1 @@
+"""The process clients talk to: it never runs model code, and it outlives the one that does."""
