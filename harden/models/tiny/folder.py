@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harden.exceptions import ValidationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -28,16 +30,23 @@ def cache_home(environment: Mapping[str, str]) -> Path:
     base directory specification wants), in ~/Library/Caches on macOS, or in ~/.cache.
 
     Raises:
-        RuntimeError: there is no home folder.
+        ValidationError: there is no home folder.
     """
     if own := environment.get("HARDEN_CACHE_HOME", "").strip():
-        return Path(own).expanduser().absolute()
+        return Path(os.path.abspath(os.path.expanduser(own)))  # noqa: PTH100, PTH111 - never raise
     shared = Path(environment.get("XDG_CACHE_HOME", ""))
     if shared.is_absolute():
         return shared / "harden"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "harden"
-    return Path.home() / ".cache" / "harden"
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        fix = "Set HARDEN_CACHE_HOME to a folder that can be written."
+        raise ValidationError(
+            f"There is no home folder to keep caches in. {fix}",
+            setting="HARDEN_CACHE_HOME",
+            fix=fix,
+        ) from error
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "harden"
 
 
 def make_private(folder: Path) -> None:
