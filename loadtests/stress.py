@@ -1,1 +1,339 @@
-"""Locust scenarios."""
+"""The main job under Locust: real load, and a verdict read from the server's own metrics.
+
+    locust -f loadtests/stress.py                         # web UI
+    locust -f loadtests/stress.py --headless --host URL   # ends by itself, exit code = verdict
+
+Thin: what is sent, measured and judged is in harden.load; here are Locust's users, its shape,
+its messages between master and workers, and its web UI.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from locust import LoadTestShape, User, events, task
+from locust.exception import CatchResponseError
+from locust.runners import MasterRunner, WorkerRunner
+
+from harden.exceptions import HardenError, ValidationError
+from harden.load.client import CompletionClient
+from harden.load.conductor import Conductor
+from harden.load.hand_over import (
+    PROGRESS_VARIABLE,
+    VERDICT_VARIABLE,
+    write_progress,
+    write_report,
+)
+from harden.load.metrics_client import MetricsClient
+from harden.load.plan import (
+    DEFAULT_SCENARIOS,
+    DEFAULT_SIZES,
+    SCENARIOS,
+    Release,
+    Sizes,
+    parse_scenarios,
+    requests_of,
+)
+from harden.load.records import RequestRecord
+from harden.load.report import TABLE_HEADINGS, Report, table_rows, text_table
+from harden.load.verdict import Verdict
+
+if TYPE_CHECKING:
+    from locust.argument_parser import LocustArgumentParser
+    from locust.env import Environment
+    from locust.rpc import Message
+
+    from harden.load.hand_over import Progress
+    from harden.load.plan import Scenario
+
+_logger = logging.getLogger("harden.stress")
+_USAGE_ERROR = 2
+_TAB = "verdict"
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: LocustArgumentParser) -> None:
+    """Add our options to Locust's command line, and by that to the form of its web UI."""
+    parser.add_argument(
+        "--scenario",
+        env_var="HARDEN_SCENARIO",
+        default=DEFAULT_SCENARIOS,
+        help=f"comma list of {', '.join(SCENARIOS)}",
+    )
+    for flag, default, text in (
+        ("--warm-up", DEFAULT_SIZES.warm_up, "requests before the sequential scenario measures"),
+        ("--requests", DEFAULT_SIZES.requests, "measured requests of the sequential scenario"),
+        ("--rounds", DEFAULT_SIZES.rounds, "rounds of the concurrent scenario"),
+        ("--max-tokens", DEFAULT_SIZES.max_tokens, "most tokens to generate a request"),
+    ):
+        variable = "HARDEN_STRESS_" + flag.removeprefix("--").replace("-", "_").upper()
+        parser.add_argument(flag, env_var=variable, type=int, default=default, help=text)
+
+
+class StressUser(User):
+    """Waits for a release, sends what it asks for, hands in the records."""
+
+    host = "http://127.0.0.1:8080"
+    crew: ClassVar[Crew]
+
+    def on_start(self) -> None:
+        """Learn the model's name and join the crew."""
+        key = os.environ.get("HARDEN_API_KEY") or None
+        self.completions = CompletionClient(str(self.host), api_key=key)
+        self.completions.find_model()
+        self.inbox: SimpleQueue[tuple[Release, float]] = SimpleQueue()
+        self.name = self.crew.join(self.inbox)
+
+    def on_stop(self) -> None:
+        """Leave the crew."""
+        self.crew.leave(self.name)
+
+    @task
+    def follow(self) -> None:
+        """Do one round; what is due next is due when the answer before it has ended."""
+        release, intended_s = self.inbox.get()
+        for request in requests_of(release, self.name):
+            record = self.completions.complete(request, intended_s)
+            self.crew.hand_in(record)
+            intended_s = record.end_s
+
+
+class Crew:
+    """The users of this process, and their line to the conductor's process."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Listen for releases and for users that break."""
+        self._environment = environment
+        self._inboxes: dict[str, SimpleQueue[tuple[Release, float]]] = {}
+        self._joined = 0
+        environment.events.user_error.add_listener(self._on_user_error)
+
+    def join(self, inbox: SimpleQueue[tuple[Release, float]]) -> str:
+        """Take a user in and return its name, unique among all processes."""
+        name = f"{getattr(self._environment.runner, 'worker_index', 0)}.{self._joined}"
+        self._joined += 1
+        self._inboxes[name] = inbox
+        self._send("harden_user", {"name": name, "waits": True})
+        return name
+
+    def leave(self, name: str) -> None:
+        """Let a user go."""
+        if self._inboxes.pop(name, None) is not None:
+            self._send("harden_user", {"name": name, "waits": False})
+
+    def on_release(self, environment: Environment, msg: Message, **_: Any) -> None:
+        """Release all users of this process at once."""
+        del environment
+        now_s = time.perf_counter()
+        for inbox in self._inboxes.values():
+            inbox.put((Release(**msg.data), now_s))
+
+    def hand_in(self, record: RequestRecord) -> None:
+        """Give a record to the conductor, and its times to Locust's statistics."""
+        self._send("harden_record", record.to_dict())
+        name = f"{record.scenario} {record.stage}"
+        self._fire("POST", name, record.latency_ms, record)
+        if record.ttft_ms is not None:
+            self._fire("TTFT", name, record.ttft_ms, None)
+
+    def _fire(
+        self, kind: str, name: str, response_time_ms: float, record: RequestRecord | None
+    ) -> None:
+        self._environment.events.request.fire(
+            request_type=kind,
+            name=name,
+            response_time=response_time_ms,
+            response_length=record.size_bytes if record else 0,
+            exception=CatchResponseError(record.error) if record and record.error else None,
+            context={},
+        )
+
+    def _on_user_error(self, exception: Exception, **_: Any) -> None:
+        self._send("harden_trouble", {"text": f"{type(exception).__name__}: {exception}"})
+
+    def _send(self, kind: str, data: dict[str, Any]) -> None:
+        if self._environment.runner is not None:
+            self._environment.runner.send_message(kind, data)
+
+
+class StressShape(LoadTestShape):
+    """Gives the users that the scenario at hand needs, and stops after the last one."""
+
+    stage: ClassVar[Stage]
+
+    def tick(self) -> tuple[int, float] | None:
+        """Return users and spawn rate; None ends the test."""
+        return self.stage.tick()
+
+
+class Stage:
+    """Where runs take place: one at a time, in the local or the master process."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Nothing runs yet, and nothing is no pass."""
+        self._environment = environment
+        self._conductor: Conductor | None = None
+        self._run: threading.Thread | None = None
+        self._progress: Progress | None = None
+        self.report: Report | None = None
+        environment.process_exit_code = Verdict.INCONCLUSIVE.exit_code
+
+    def tick(self) -> tuple[int, float] | None:
+        """Start a run, keep it supplied with users, and end the test after it."""
+        if self._conductor is None:
+            self._begin()
+        if self._conductor is None or self._run is None or not self._run.is_alive():
+            self._conductor = None
+            return None
+        return self._conductor.users_wanted, 100.0
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the rows of the web UI's tab: the verdict, or how far the run is."""
+        if self.report:
+            cells = [*table_rows(self.report.rows), ("", "all", "", "", self.report.verdict.value)]
+        elif self._progress:
+            done = f"{self._progress.done} of {self._progress.total} requests"
+            cells = [(self._progress.scenario, "progress", "", done, "")]
+        else:
+            cells = [("", "nothing was run yet", "", "", "")]
+        return [dict(zip(TABLE_HEADINGS, row, strict=True)) for row in cells]
+
+    def on_user(self, environment: Environment, msg: Message, **_: Any) -> None:
+        """A user came or went."""
+        del environment
+        if self._conductor:
+            state = self._conductor.state
+            change = state.add_user if msg.data["waits"] else state.remove_user
+            change(msg.data["name"])
+
+    def on_record(self, environment: Environment, msg: Message, **_: Any) -> None:
+        """A request ended."""
+        del environment
+        if self._conductor:
+            self._conductor.state.add_record(RequestRecord.from_dict(msg.data))
+
+    def on_trouble(self, environment: Environment, msg: Message, **_: Any) -> None:
+        """A user broke."""
+        del environment
+        if self._conductor:
+            self._conductor.fail(msg.data["text"])
+
+    def on_test_stop(self, **_: Any) -> None:
+        """Somebody stopped the test, or it is over."""
+        if self._conductor:
+            self._conductor.stop("stopped before its end")
+            self._conductor = None
+
+    def on_quitting(self, **_: Any) -> None:
+        """Give a run that was just stopped the time to say what it amounts to."""
+        if self._run:
+            self._run.join(timeout=15)
+
+    def _begin(self) -> None:
+        self.report = self._progress = None
+        environment = self._environment
+        try:
+            url, scenarios = _target(environment), _scenarios(environment)
+            metrics = MetricsClient(url)
+        except HardenError as error:
+            _logger.error("%s", error)  # noqa: TRY400 - the form's fault, not ours
+            environment.process_exit_code = _USAGE_ERROR
+            return
+        self._conductor = Conductor(
+            scenarios,
+            metrics,
+            self._release,
+            url=url,
+            seed=secrets.randbits(32),
+            observe=self._observe,
+        )
+        self._run = threading.Thread(target=self._finish, args=[self._conductor], daemon=True)
+        self._run.start()
+
+    def _finish(self, conductor: Conductor) -> None:
+        self._environment.process_exit_code = Verdict.INVALID.exit_code
+        self.report = report = conductor.run()
+        self._environment.process_exit_code = report.verdict.exit_code
+        _logger.info(
+            "Verdict of %s\n%s\n%s", report.url, text_table(report.rows), report.closing_line()
+        )
+        path = os.environ.get(VERDICT_VARIABLE)
+        if path:
+            write_report(Path(path), report)
+
+    def _release(self, release: Release) -> None:
+        if self._environment.runner is not None:
+            self._environment.runner.send_message("harden_release", release.to_dict())
+
+    def _observe(self, progress: Progress) -> None:
+        self._progress = progress
+        path = os.environ.get(PROGRESS_VARIABLE)
+        if path:
+            write_progress(Path(path), progress)
+
+
+@events.init.add_listener
+def set_up(environment: Environment, **_: Any) -> None:
+    """Connect users, conductor and web UI to Locust, whichever part this process has."""
+    runner = environment.runner
+    if runner is None:
+        return
+    if not isinstance(runner, MasterRunner):
+        StressUser.crew = Crew(environment)
+        runner.register_message("harden_release", StressUser.crew.on_release)
+    if isinstance(runner, WorkerRunner):
+        return
+    try:
+        _scenarios(environment)
+        MetricsClient(_target(environment))
+    except ValidationError as error:
+        print(f"stress: {error}", file=sys.stderr)  # noqa: T201 - before any log, one line
+        sys.exit(_USAGE_ERROR)
+    StressShape.stage = stage = Stage(environment)
+    runner.register_message("harden_user", stage.on_user)
+    runner.register_message("harden_record", stage.on_record)
+    runner.register_message("harden_trouble", stage.on_trouble)
+    environment.events.test_stop.add_listener(stage.on_test_stop)
+    environment.events.quitting.add_listener(stage.on_quitting)
+    if environment.web_ui:
+        _add_tab(environment.web_ui, stage)
+
+
+def _target(environment: Environment) -> str:
+    return environment.host or StressUser.host
+
+
+def _scenarios(environment: Environment) -> tuple[Scenario, ...]:
+    options: Any = environment.parsed_options
+    sizes = Sizes(
+        warm_up=options.warm_up,
+        requests=options.requests,
+        rounds=options.rounds,
+        max_tokens=options.max_tokens,
+    )
+    return parse_scenarios(options.scenario, sizes)
+
+
+def _add_tab(web_ui: Any, stage: Stage) -> None:
+    """Show the verdict as a tab of Locust's web UI, which asks for its rows every few seconds."""
+    columns = [{"key": heading, "title": heading.capitalize()} for heading in TABLE_HEADINGS]
+    web_ui.template_args["extended_tabs"] = [{"title": "Verdict", "key": _TAB}]
+    web_ui.template_args["extended_tables"] = [{"key": _TAB, "structure": columns}]
+
+    @web_ui.app.after_request
+    def add_rows(response: Any) -> Any:
+        from flask import request  # noqa: PLC0415 - only where there is a web UI
+
+        if request.path.endswith("/stats/requests") and response.is_json:
+            document = {**response.json, "extended_stats": [{"key": _TAB, "data": stage.rows()}]}
+            response.set_data(json.dumps(document))
+        return response

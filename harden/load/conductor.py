@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from harden.load.hand_over import Progress
 from harden.load.judge import Evidence, figures, judge
 from harden.load.metrics_client import ServerMetricsError
 from harden.load.plan import releases_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from harden.load.plan import Release, Scenario
     from harden.load.records import RequestRecord
 
-__all__ = ["Conductor", "MetricsSource", "Patience", "Progress"]
+__all__ = ["Conductor", "MetricsSource", "Patience"]
 
 
 class MetricsSource(Protocol):
@@ -37,23 +38,6 @@ class MetricsSource(Protocol):
 
     def settle(self, timeout_s: float) -> ServerSnapshot:
         """Read them once nothing is in flight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a scenario is.
-
-    Attributes:
-        scenario: its name.
-        done: requests answered, warm-up included.
-        total: requests that it has in all.
-        failed: requests that did not succeed.
-    """
-
-    scenario: str
-    done: int
-    total: int
-    failed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from harden.exceptions import ValidationError
 from harden.load.client import ChatRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "DEFAULT_SCENARIOS",
+    "DEFAULT_SIZES",
     "SCENARIOS",
     "Release",
     "Scenario",
+    "Sizes",
     "parse_scenarios",
     "prompt_text",
     "releases_of",
@@ -40,8 +42,8 @@ class Scenario:
         warm_up: requests of each user before anything is measured.
         rounds: how often the users are released together.
         requests_each: requests of each user in a round, one after the other.
-        unstreamed_rounds: whether every second round asks for whole answers instead of events.
         max_tokens: most tokens to generate a request.
+        unstreamed_rounds: whether every second round asks for whole answers instead of events.
         prompt_characters: length of every prompt.
     """
 
@@ -50,23 +52,14 @@ class Scenario:
     warm_up: int
     rounds: int
     requests_each: int
+    max_tokens: int
     unstreamed_rounds: bool = False
-    max_tokens: int = 32
     prompt_characters: int = 200
 
     @property
     def total(self) -> int:
         """All requests of the scenario, warm-up included."""
         return self.users * (self.warm_up + self.rounds * self.requests_each)
-
-
-SCENARIOS: Mapping[str, Scenario] = {
-    "sequential": Scenario("sequential", users=1, warm_up=10, rounds=1, requests_each=100),
-    "concurrent": Scenario(
-        "concurrent", users=10, warm_up=1, rounds=6, requests_each=1, unstreamed_rounds=True
-    ),
-}
-DEFAULT_SCENARIOS = "sequential,concurrent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +91,73 @@ class Release:
         return dataclasses.asdict(self)
 
 
-def parse_scenarios(text: str) -> tuple[Scenario, ...]:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the operator may make smaller or larger; the defaults are those of the main job.
+
+    Attributes:
+        warm_up: requests of the sequential scenario that are not measured.
+        requests: measured requests of the sequential scenario.
+        rounds: rounds of the concurrent scenario.
+        max_tokens: most tokens to generate a request.
+    """
+
+    warm_up: int = 10
+    requests: int = 100
+    rounds: int = 6
+    max_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that leave nothing to do."""
+        for field in dataclasses.fields(self):
+            value, smallest = getattr(self, field.name), 0 if field.name == "warm_up" else 1
+            if value < smallest:
+                flag = "--" + field.name.replace("_", "-")
+                fix = f"give {smallest} or more"
+                raise ValidationError(
+                    f"{flag} is {value}; {fix}", setting=flag, value=value, fix=fix
+                )
+
+
+DEFAULT_SIZES = Sizes()
+
+
+def _sequential(sizes: Sizes) -> Scenario:
+    return Scenario(
+        "sequential",
+        users=1,
+        warm_up=sizes.warm_up,
+        rounds=1,
+        requests_each=sizes.requests,
+        max_tokens=sizes.max_tokens,
+    )
+
+
+def _concurrent(sizes: Sizes) -> Scenario:
+    return Scenario(
+        "concurrent",
+        users=10,
+        warm_up=1,
+        rounds=sizes.rounds,
+        requests_each=1,
+        unstreamed_rounds=True,
+        max_tokens=sizes.max_tokens,
+    )
+
+
+SCENARIOS: Mapping[str, Callable[[Sizes], Scenario]] = {
+    "sequential": _sequential,
+    "concurrent": _concurrent,
+}
+DEFAULT_SCENARIOS = ",".join(SCENARIOS)
+
+
+def parse_scenarios(text: str, sizes: Sizes) -> tuple[Scenario, ...]:
     """Return the scenarios that a comma list names, in its order.
 
     Args:
         text: names, as in "sequential,concurrent"; blank means the default.
+        sizes: how much of each.
 
     Raises:
         ValidationError: there is no scenario of that name.
@@ -113,7 +168,7 @@ def parse_scenarios(text: str) -> tuple[Scenario, ...]:
             fix = f"choose among {', '.join(SCENARIOS)}"
             message = f"unknown scenario {name!r}; {fix}"
             raise ValidationError(message, setting="--scenario", value=name, fix=fix)
-    return tuple(SCENARIOS[name] for name in names or DEFAULT_SCENARIOS.split(","))
+    return tuple(SCENARIOS[name](sizes) for name in names or DEFAULT_SCENARIOS.split(","))
 
 
 def releases_of(scenario: Scenario, seed: int) -> tuple[Sequence[Release], Sequence[Release]]:
