@@ -94,7 +94,7 @@ class ServerProcess:
         traceback: TracebackType | None,
     ) -> None:
         """Stop the server and remove its temporary log."""
-        self._end(self._stop_timeout_s)
+        self.close()
 
     @property
     def pid(self) -> int:
@@ -131,7 +131,7 @@ class ServerProcess:
             while not self._attempt(deadline, attempts):
                 attempts -= 1
         except BaseException:
-            self._end(0)
+            self.close(0)
             raise
 
     def stop(self, timeout_s: float | None = None) -> int | None:
@@ -156,6 +156,19 @@ class ServerProcess:
         finally:
             self._kill_all()
         return self._process.wait()
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Stop the server and remove its temporary log, whose tail can still be asked for.
+
+        Args:
+            timeout_s: as for ``stop``.
+        """
+        try:
+            self.stop(timeout_s)
+        finally:
+            if self._temporary_log:
+                self._kept_log = self._log()
+                self.log_path.unlink(missing_ok=True)
 
     def _attempt(self, deadline: float, attempts_left: int) -> bool:
         """Return whether the server is ready; False asks for another port."""
@@ -220,14 +233,6 @@ class ServerProcess:
                 return log.read()
         except FileNotFoundError:
             return self._kept_log
-
-    def _end(self, timeout_s: float) -> None:
-        try:
-            self.stop(timeout_s)
-        finally:
-            if self._temporary_log:
-                self._kept_log = self._log()
-                self.log_path.unlink(missing_ok=True)
 
     def _wait_for_end(self, deadline: float) -> None:
         while self.returncode is None and time.monotonic() < deadline:

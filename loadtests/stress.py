@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from locust import LoadTestShape, User, events, task
 from locust.exception import CatchResponseError
@@ -33,7 +33,7 @@ from harden.load.hand_over import (
     write_progress,
     write_report,
 )
-from harden.load.metrics_client import MetricsClient
+from harden.load.metrics_client import MetricsClient, ServerMetricsError
 from harden.load.plan import (
     DEFAULT_SCENARIOS,
     DEFAULT_SIZES,
@@ -292,12 +292,7 @@ def set_up(environment: Environment, **_: Any) -> None:
         runner.register_message("harden_release", StressUser.crew.on_release)
     if isinstance(runner, WorkerRunner):
         return
-    try:
-        _scenarios(environment)
-        MetricsClient(_target(environment))
-    except ValidationError as error:
-        print(f"stress: {error}", file=sys.stderr)  # noqa: T201 - before any log, one line
-        sys.exit(_USAGE_ERROR)
+    _check(environment)
     StressShape.stage = stage = Stage(environment)
     runner.register_message("harden_user", stage.on_user)
     runner.register_message("harden_record", stage.on_record)
@@ -306,6 +301,24 @@ def set_up(environment: Environment, **_: Any) -> None:
     environment.events.quitting.add_listener(stage.on_quitting)
     if environment.web_ui:
         _add_tab(environment.web_ui, stage)
+
+
+def _check(environment: Environment) -> None:
+    """End at once, with one line, where there is nothing to run or nothing to run against."""
+    try:
+        _scenarios(environment)
+        metrics = MetricsClient(_target(environment))
+        if environment.web_ui is None:
+            metrics.scrape()
+    except ValidationError as error:
+        _exit(str(error), _USAGE_ERROR)
+    except ServerMetricsError as error:
+        _exit(f"{Verdict.INVALID.value}: {error}", Verdict.INVALID.exit_code)
+
+
+def _exit(text: str, code: int) -> NoReturn:
+    print(f"stress: {text}", file=sys.stderr)  # noqa: T201 - one line, whatever the log's format
+    sys.exit(code)
 
 
 def _target(environment: Environment) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from harden.load.report import Report
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from harden.load.report import Report
 
 __all__ = [
     "PROGRESS_VARIABLE",
@@ -80,10 +80,9 @@ def write_report(path: Path, report: Report) -> None:
     unfinished.replace(path)
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """Return the JSON of a report, or None if none was written."""
+def read_report(path: Path) -> Report | None:
+    """Return the report that was written, or None if there is none."""
     try:
-        document = json.loads(path.read_text())
+        return Report.from_dict(json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    return document if isinstance(document, dict) else None

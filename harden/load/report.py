@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harden.load.verdict import Verdict, overall
+from harden.load.verdict import GateResult, Verdict, overall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from harden.load.verdict import GateResult
 
 __all__ = ["SCHEMA", "TABLE_HEADINGS", "Report", "table_rows", "text_table"]
 
@@ -57,6 +55,20 @@ class Report:
             "rows": [{**asdict(row), "verdict": row.verdict.value} for row in self.rows],
             "figures": {name: dict(values) for name, values in self.figures.items()},
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """Return the report that ``to_dict`` wrote."""
+        return cls(
+            url=values["url"],
+            started_at=values["started_at"],
+            duration_s=values["duration_s"],
+            seed=values["seed"],
+            rows=tuple(
+                GateResult(**{**row, "verdict": Verdict(row["verdict"])}) for row in values["rows"]
+            ),
+            figures=values["figures"],
+        )
 
     def closing_line(self) -> str:
         """Return the verdict, and where it is bad the rows that made it so."""
