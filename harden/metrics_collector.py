@@ -98,19 +98,20 @@ class MetricsCollector:
         """Record one event of any kind; `value` is the milliseconds of a LATENCY.
 
         Raises:
-            ValueError: a latency without a value, or a value that `record_latency` refuses.
+            ValueError: no such kind, a latency without a value, or one that `record_latency`
+                refuses.
         """
-        match kind:
-            case MetricType.CACHE_HIT:
-                self.record_cache_hit()
-            case MetricType.CACHE_MISS:
-                self.record_cache_miss()
-            case MetricType.LATENCY:
-                self.record_latency(math.nan if value is None else value)
-            case MetricType.MEMORY:
-                self.record_memory_usage()
-            case MetricType.THROUGHPUT:
-                self.record_request()
+        kind = MetricType(kind)
+        if kind is MetricType.LATENCY:
+            self.record_latency(math.nan if value is None else value)
+            return
+        record = {
+            MetricType.CACHE_HIT: self.record_cache_hit,
+            MetricType.CACHE_MISS: self.record_cache_miss,
+            MetricType.MEMORY: self.record_memory_usage,
+            MetricType.THROUGHPUT: self.record_request,
+        }[kind]
+        record()
 
     def record_cache_hit(self) -> None:
         """Count a lookup that the cache answered."""

@@ -25,6 +25,7 @@ from harden.memory_cgroup import (
     parse_limit_bytes,
 )
 from harden.memory_probes import MemoryProbeError, MlxMemory, ProcessMemory
+from harden.memory_tracker import MemoryReading
 
 MB = 1024 * 1024
 ON_LINUX = unittest.skipUnless(sys.platform == "linux", "reads /proc")
@@ -207,6 +208,17 @@ class TestFootprint(unittest.TestCase):
                 set(memory_probes.memory_by_kind()), {"mlx_active", "mlx_cache", "mlx_peak"}
             )
             self.assertEqual(memory_probes.memory_by_kind(os.getpid()), {})
+
+    def test_kinds_where_only_the_resident_size_is_known(self):
+        """Where the system does not tell the anonymous part there is none."""
+        memory = ProcessMemory(100, None)
+        with without_mlx(), mock.patch.object(memory_probes, "process_memory", return_value=memory):
+            self.assertEqual(memory_probes.memory_by_kind(), {"rss": 100})
+
+    def test_growth_of_nothing(self):
+        """A first record of zero bytes, as of a process that ends, is no growth."""
+        self.assertEqual(MemoryReading(5, 5, 0).growth_percent, 0.0)
+        self.assertEqual(MemoryReading(5, 5, 4).growth_percent, 25.0)
 
 
 class TestCgroup(unittest.TestCase):

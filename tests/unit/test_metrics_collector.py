@@ -118,6 +118,8 @@ class TestMetricsCollectorBasics(unittest.TestCase):
         self.assertEqual(export["throughput"]["total_requests"], 1)
         with self.assertRaisesRegex(ValueError, "latency of nan ms"):
             self.collector.record(MetricType.LATENCY)
+        with self.assertRaisesRegex(ValueError, "'weather'"):
+            self.collector.record("weather")
 
 
 class TestMetricsCollectorLatency(unittest.TestCase):
