@@ -65,7 +65,14 @@ _UPSTREAM = (
     ),
     _switch("--pipeline", "split layers, not tensors, between machines", _MODEL),
     Setting("--host", "address to listen on", _NETWORK, parse_text, "127.0.0.1"),
-    Setting("--port", "port to listen on", _NETWORK, parse_port, 8080, environment="MLX_PORT"),
+    Setting(
+        "--port",
+        "port to listen on; 0: a free one",
+        _NETWORK,
+        between(0, 65535),
+        8080,
+        environment="MLX_PORT",
+    ),
     Setting(
         "--allowed-origins",
         "web origins that browsers may call from, separated by commas",

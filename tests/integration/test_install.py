@@ -1,0 +1,81 @@
+"""The three lines of harden.mlx.install under plain python."""
+
+import json
+import sys
+
+import pytest
+
+from harden.models.tiny import tiny_model_path
+from harden.server_handle import ServerHandle
+from harden.server_process import ServerProcess
+
+THREE_LINES = """
+import mlx_lm.server, harden.mlx
+harden.mlx.install(mlx_lm.server)
+mlx_lm.server.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    command = [sys.executable, "-c", THREE_LINES]
+    flags = ["--model", str(tiny_model_path()), "--port", "{port}", "--prompt-cache-bytes", "50MB"]
+    no_model_cache = {"HF_HOME": str(tmp_path_factory.mktemp("empty"))}
+    with ServerProcess([*command, *flags], environment=no_model_cache) as process:
+        yield ServerHandle(process.url, process)
+
+
+def test_an_ordinary_server_counts_its_requests(server):
+    """mlx_lm.server with the three lines has /v1/metrics, and it counts."""
+    before = server.metrics()["requests"]["received"]
+    answer = server.chat("hello", max_tokens=9)
+    after = server.metrics()
+    assert (answer.status, answer.usage["completion_tokens"]) == (200, 9)
+    assert after["requests"]["received"] == before + 1
+    assert after["requests"]["in_flight"] == 0
+    assert after["tokens"]["generation_tokens"] >= 9
+    assert "mlx_generation_tokens_total" in server.request("GET", "/metrics")[1].decode()
+
+
+def test_models_are_names_on_a_machine_without_a_model_cache(server):
+    """GET /v1/models answers JSON without a path, where upstream answers with nothing."""
+    status, raw = server.request("GET", "/v1/models")
+    names = [model["id"] for model in json.loads(raw)["data"]]
+    assert status == 200
+    assert names
+    assert not any("/" in name for name in names)
+
+
+def test_a_completion_that_continues_its_own_answer_is_answered(server):
+    """The valid request that kills upstream's generation thread is an ordinary one here."""
+
+    def complete(prompt):
+        body = json.dumps({"prompt": prompt, "max_tokens": 8}).encode()
+        status, raw = server.request("POST", "/v1/completions", body)
+        assert status == 200
+        return json.loads(raw)["choices"][0]["text"]
+
+    text = "Once upon a time"
+    for _ in range(4):
+        text += complete(text)
+        complete(text)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"stop": 5}, {"stop": [1]}, {"prompt": ""}, {"top_k": 10**9, "temperature": 1}]
+)
+def test_the_generation_thread_outlives_what_kills_upstreams(server, fields):
+    """One such request fails, the thread starts over, and the next request is answered."""
+    expected = server.chat("good", max_tokens=6).text
+    body = json.dumps({"prompt": "x", "max_tokens": 4, **fields}).encode()
+    status, raw = server.request("POST", "/v1/completions", body)
+    assert status >= 400
+    assert "error" in json.loads(raw)
+    assert server.chat("good", max_tokens=6).text == expected
+
+
+def test_an_unknown_model_is_a_404_without_a_path(server):
+    """Upstream tries to load whatever path a client names; the name is refused here."""
+    answer = server.chat("x", model="/etc")
+    assert answer.status == 404
+    assert "/etc" not in json.dumps(answer.error)
