@@ -121,7 +121,7 @@ def _config_problems(path: Path) -> Iterator[ModelProblem]:
         return
     config = _read_json(path / CONFIG)
     if not isinstance(config, dict):
-        yield ModelProblem(f"has a {CONFIG} that is not a JSON object", DOWNLOAD_AGAIN)
+        yield ModelProblem(f"has a {CONFIG} that cannot be read as a JSON object", DOWNLOAD_AGAIN)
     elif not isinstance(config.get("model_type"), str):
         yield ModelProblem(f"has a {CONFIG} without a model_type", WRONG_FOLDER)
 
@@ -133,7 +133,7 @@ def _shard_problems(path: Path, names: list[str]) -> Iterator[ModelProblem]:
     index = _read_json(path / INDEX)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
-        yield ModelProblem(f"has an {INDEX} that cannot be read", DOWNLOAD_AGAIN)
+        yield ModelProblem(f"has a {INDEX} that cannot be read", DOWNLOAD_AGAIN)
         return
     expected = {shard for shard in shards.values() if isinstance(shard, str)}
     if missing := sorted(expected.difference(names)):
@@ -149,9 +149,9 @@ def _incomplete_sets(names: list[str]) -> Iterator[ModelProblem]:
     found = Counter((match["stem"], int(match["count"])) for match in matches)
     for (stem, count), present in sorted(found.items()):
         if present < count:
+            shards = _some([f"{stem}-…-of-{count:05}.safetensors"])
             yield ModelProblem(
-                f"lacks {count - present} of {count} weight files: {_some([stem])}-…",
-                DOWNLOAD_AGAIN,
+                f"lacks {count - present} of {count} weight files: {shards}", DOWNLOAD_AGAIN
             )
 
 
@@ -227,7 +227,8 @@ def _read_json(path: Path) -> Any:
     """The file's JSON value, or None for a file that has none."""
     try:
         with path.open("rb") as stream:
-            return _parse(stream.read(LARGEST_JSON_BYTES))
+            # A read of more than there is would allocate it all.
+            return _parse(stream.read(min(os.fstat(stream.fileno()).st_size, LARGEST_JSON_BYTES)))
     except OSError:
         return None
 

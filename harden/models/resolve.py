@@ -11,7 +11,7 @@ from harden.exceptions import ValidationError
 from harden.model_files import check_model_folder
 from harden.models.hub import fetch_model, is_hub_id
 from harden.models.tiny.build import tiny_model_path
-from harden.models.tiny.folder import cache_home
+from harden.models.tiny.folder import find_cache_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def resolve_model(
     wanted = given or environment.get("MLX_MODEL", "").strip() or DEFAULT
     setting = "--model" if given else "MLX_MODEL"
     if wanted in TINY_VARIANTS:
-        home = cache_home(environment)
+        home = find_cache_home(environment)
         path = tiny_model_path(TINY_VARIANTS[wanted], home, progress=progress)
         return ResolvedModel(wanted, path)
     folder = os.path.expanduser(wanted)  # noqa: PTH111 - unlike Path's, it never raises

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from harden.exceptions import DependencyError, ValidationError
-from harden.models.tiny.folder import cache_home, exclusive, is_whole, make_private, publish
+from harden.models.tiny.folder import exclusive, find_cache_home, is_whole, make_private, publish
 from harden.models.tiny.recipe import RECIPES, Recipe
 from harden.models.tiny.tokenizer import (
     end_of_turn_id,
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["model_files", "tiny_model_folder", "tiny_model_path"]
 
 
-def tiny_model_folder(variant: str = "plain", home: Path | None = None) -> Path:
+def tiny_model_folder(variant: str = "plain", cache_home: Path | None = None) -> Path:
     """Where the tiny model of that variant is, or will be.
 
     Args:
         variant: "plain", or "sliding" for one whose first layer has a rotating KV cache.
-        home: the cache home; default: HARDEN_CACHE_HOME, else the platform's cache folder.
+        cache_home: default: HARDEN_CACHE_HOME, else harden's part of the platform's cache folder.
 
     Raises:
         ValidationError: an unknown variant, or no home folder to keep the cache in.
@@ -42,12 +42,12 @@ def tiny_model_folder(variant: str = "plain", home: Path | None = None) -> Path:
             value=variant,
             fix=f"Use one of {known}.",
         )
-    return (home or cache_home(os.environ)) / "models" / RECIPES[variant].folder_name
+    return (cache_home or find_cache_home(os.environ)) / "models" / RECIPES[variant].folder_name
 
 
 def tiny_model_path(
     variant: str = "plain",
-    home: Path | None = None,
+    cache_home: Path | None = None,
     *,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
@@ -58,14 +58,14 @@ def tiny_model_path(
 
     Args:
         variant: "plain", or "sliding" for one whose first layer has a rotating KV cache.
-        home: the cache home; default: HARDEN_CACHE_HOME, else the platform's cache folder.
+        cache_home: default: HARDEN_CACHE_HOME, else harden's part of the platform's cache folder.
         progress: called with one line of text before each thing that takes time.
 
     Raises:
         ValidationError: an unknown variant, or a cache home that cannot be written.
         DependencyError: numpy, tokenizers or safetensors is not installed.
     """
-    folder = tiny_model_folder(variant, home)
+    folder = tiny_model_folder(variant, cache_home)
     if is_whole(folder):
         return folder
     report = progress or (lambda _line: None)

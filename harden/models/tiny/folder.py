@@ -18,12 +18,12 @@ from harden.exceptions import ValidationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["cache_home", "exclusive", "is_whole", "make_private", "publish"]
+__all__ = ["exclusive", "find_cache_home", "is_whole", "make_private", "publish"]
 
 MANIFEST = "manifest.json"
 
 
-def cache_home(environment: Mapping[str, str]) -> Path:
+def find_cache_home(environment: Mapping[str, str]) -> Path:
     """Where harden keeps what it can build again.
 
     HARDEN_CACHE_HOME if set, else `harden` in XDG_CACHE_HOME (where it is absolute, as the XDG
