@@ -38,20 +38,22 @@ _FILE_ENDING = (
     r"lock|log|md|metal|mlx|mm|model|npy|npz|onnx|parquet|pem|plist|png|pt|pth|py|pyc|safetensors|"
     r"sh|so|sock|sqlite|tar|tmp|toml|ts|txt|whl|yaml|yml|zip)"
 )
-_ENDS_LIKE_A_FILE = re.compile(rf"{_FILE_ENDING}(?::\d+)*$", re.IGNORECASE)
+_ENDS_LIKE_A_FILE = re.compile(rf"{_FILE_ENDING}(?::\d{{1,9}}){{0,3}}$", re.IGNORECASE)
 
 # Only ASCII blanks part words: macOS puts others (U+202F) into the names of its screenshots.
 _WORD = re.compile(r"""(?:[^ \t\r\n\f\v"'`]|(?<=\w)'(?=\w))+""")
 _NEXT_WORD = re.compile(r""" ((?:[^ \t\r\n\f\v"'`]|(?<=\w)'(?=\w)){1,255})""")
 _SEPARATOR = re.compile(r"[/\\]+")
-_HEX_ESCAPE = re.compile(r"\\+(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})", re.IGNORECASE)
-_AT_THE_END = re.compile(r"(?:(?::\d+)+:?)?[.,;:!?)\]}>*|]*$")
+_HEX_ESCAPE = re.compile(r"(?<!\\)\\++(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})", re.IGNORECASE)
+_LINE_NUMBERS = re.compile(r"(?::\d{1,9}){1,3}:?$")
+_PUNCTUATION = ".,;:!?)]}>*|"
+_LONGEST_ENDING = 40
 
 _BEGINS_A_PATH = r"""
     (?i:\bfile:(?=[/\\.~%\w]))              # file:///x, file:/x
   | [A-Za-z]:\\                             # C:\x, wherever it stands
   | (?<![A-Za-z0-9])[A-Za-z]:/(?!/)         # C:/x
-  | \\\\+(?=[\w.$?])                        # \\server\share
+  | (?<!\\)\\\\++(?=[\w.$?])                # \\server\share
   | (?<![\w.~%$)}\]/\\-])                   # not in the middle of a word:
     (?: ~[\w.-]{0,64} | \.{1,2} | \$\{?\w{1,64}\}? | %\w{1,64}% )?
     [/\\](?=[^\s/\\]|[/\\][^\s/\\]|\.)      # /x, ./x, ../x, ~/x, $HOME/x, %TEMP%\x
@@ -118,13 +120,23 @@ def _redact_word(text: str, word: re.Match[str]) -> tuple[str, int]:
     start = _path_start(word[0])
     if start is None:
         return word[0], word.end()
-    tail = _AT_THE_END.search(word[0], start)
-    end = word.start() + (tail.start() if tail else len(word[0]))
+    end = word.start() + len(_without_tail(word[0]))
     if end == word.end():
         end = _follow_over_blanks(text, word.start() + start, end)
     path = text[word.start() + start : end]
     kept_tail = text[end : max(end, word.end())]
     return f"{word[0][:start]}{_label(path)}{kept_tail}", max(end, word.end())
+
+
+def _without_tail(word: str) -> str:
+    """Cut what follows a path without a blank: punctuation and line numbers."""
+    bare = word.rstrip(_PUNCTUATION)
+    numbers = _LINE_NUMBERS.search(word, max(0, len(bare) - _LONGEST_ENDING), len(bare))
+    return bare[: numbers.start()] if numbers else bare
+
+
+def _ends_like_a_file(path: str) -> bool:
+    return bool(_ENDS_LIKE_A_FILE.search(path[-_LONGEST_ENDING:]))
 
 
 def _path_start(word: str) -> int | None:
@@ -137,34 +149,33 @@ def _path_start(word: str) -> int | None:
         begin = address.end()
     elif other := _OTHER_ADDRESS.search(word):
         return other.start()
-    for found in _START.finditer(word, begin):
-        if not _is_harmless(word, found.start()):
-            return found.start()
-        if begin == 0:
-            # A route ends the word; its query may still hold a path.
-            begin = len(word)
-    if address or begin:
-        return None
-    return _relative_start(word)
+    found = _START.search(word, begin)
+    if found and _is_harmless(word, found.start()):
+        # A route, a unit or a tag; what follows it may still hold a path.
+        found = _START.search(word, found.end())
+        return found.start() if found else None
+    if found:
+        return found.start()
+    return None if address else _relative_start(word)
 
 
 def _is_harmless(word: str, start: int) -> bool:
     rest = word[start:]
     if word[:start].endswith("<") and _CLOSING_TAG.match(rest):
         return True
-    bare = rest.split("?", 1)[0].rstrip(".,;:!?)]}>*|")
+    bare = rest.split("?", 1)[0].rstrip(_PUNCTUATION)
     return _is_route(bare) or bool(_PER_UNIT.fullmatch(bare))
 
 
 def _relative_start(word: str) -> int | None:
     """Where a path without an anchor begins: several folders deep, or ending like a file."""
-    bare = word.rstrip(".,;:!?)]}>*|")
+    bare = word.rstrip(_PUNCTUATION)
     start = max(bare.rfind(mark, 0, _first_separator(bare)) for mark in "=:([{,;|<>&") + 1
     path = bare[start:]
     if _is_ordinary(path):
         return None
     depth = len(_SEPARATOR.findall(_HEX_ESCAPE.sub("", path).strip("/\\")))
-    if depth >= _TWO_FOLDERS or (depth and _ENDS_LIKE_A_FILE.search(path)):
+    if depth >= _TWO_FOLDERS or (depth and _ends_like_a_file(path)):
         return start
     return None
 
@@ -176,7 +187,7 @@ def _first_separator(word: str) -> int:
 
 def _follow_over_blanks(text: str, start: int, end: int) -> int:
     """Return where a path that may hold blanks ends."""
-    while not _ENDS_LIKE_A_FILE.search(text, max(start, end - 20), end):
+    while not _ends_like_a_file(text[max(start, end - _LONGEST_ENDING) : end]):
         further = _next_part(text, end)
         if further == end:
             return end
@@ -192,11 +203,11 @@ def _next_part(text: str, end: int) -> int:
         following = _NEXT_WORD.match(text, position)
         if following is None:
             return end
-        word = following[1].rstrip(".,;:!?)]}>*|")
+        word = following[1].rstrip(_PUNCTUATION)
         capitals = capitals and (count == 0 or not word[:1].islower())
         if _SEPARATOR.search(word):
             return following.start() + 1 + len(word) if _continues(word, near=count == 0) else end
-        if _ENDS_LIKE_A_FILE.search(word) and capitals:
+        if _ends_like_a_file(word) and capitals:
             return following.start() + 1 + len(word)
         if not word or word != following[1]:
             return end
@@ -212,7 +223,7 @@ def _continues(word: str, *, near: bool) -> bool:
 
 
 def _is_ordinary(word: str) -> bool:
-    return bool(_ORDINARY.fullmatch(word)) and not _ENDS_LIKE_A_FILE.search(word)
+    return bool(_ORDINARY.fullmatch(word)) and not _ends_like_a_file(word)
 
 
 def _is_route(text: str) -> bool:

@@ -36,10 +36,11 @@ _WORDS = (
     r"true|unset|was|with|wrong)(?![^\s.,;:!?\"')\]}]))"
 )
 _VALUE = r"""(?:"[^"\r\n]*+"|'[^'\r\n]*+'|[^\s"'&,;)\]}]++)"""
-_BEARER = re.compile(rf"(?i)\b(bearer[ \t]++)(?!{_WORDS}){_VALUE}")
+_BEARER = re.compile(rf"(?i)\b(bearer[ \t]++)(?!{_WORDS})({_VALUE})")
 _HEADER = re.compile(
     r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(\\?[\"']?[ \t]*+[:=][ \t]*+)"
-    rf"(?!{_WORDS})(?:\\?[\"'])?(?:(bearer|basic|token|digest|negotiate)[ \t]++)?+[^\r\n\"',}}\])]*+"
+    rf"(?!{_WORDS})(?:\\?[\"'])?(?:(bearer|basic|token|digest|negotiate)[ \t]++)?+"
+    r"[^\r\n\"',}\])]*+"
 )
 _ASSIGNED = re.compile(
     r"""(?ix)
@@ -49,10 +50,11 @@ _ASSIGNED = re.compile(
         | password | passwd | passphrase | secret | credentials? )
       \\?["']? [ \t]{0,8} [:=] [ \t]{0,8} )
     """
-    rf"(?!{_WORDS}|{re.escape(_KEY)})\\?{_VALUE}"
+    rf"(?!{_WORDS})(\\?{_VALUE})"
 )
 _OPTION = re.compile(
-    rf"(?i)(?<![\w-])(--(?:[a-z]{{1,30}}-){{0,4}}(?:api-key|token|password|secret)[ \t]++)(?!{_WORDS}){_VALUE}"
+    r"(?i)(?<![\w-])(--(?:[a-z]{1,30}-){0,4}(?:api-key|token|password|secret)[ \t]++)"
+    rf"(?!{_WORDS})({_VALUE})"
 )
 _KNOWN_KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:sk|rk|pk|gsk|xai|hf|r8|npm|pypi|glpat|gh[oprsu]|github_pat|xox[abeprs])"
@@ -60,8 +62,9 @@ _KNOWN_KEY = re.compile(
 )
 _KNOWN_WHEREVER = re.compile(
     r"(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}+|ya29\.[\w-]++"
-    r"|eyJ[\w-]{5,}+\.[\w-]{5,}+(?:\.[\w-]*+)?|(?:sk|gh[oprsu]|hf)[-_][A-Za-z0-9]{20,}+"
+    r"|(?:sk|gh[oprsu]|hf)[-_][A-Za-z0-9]{20,}+"
 )
+_WEB_TOKEN = re.compile(r"(?<![\w-])((?:(?!eyJ)[\w-])*+)eyJ[\w-]{5,}+\.[\w-]{5,}+(?:\.[\w-]*+)?")
 _LONG_RUN = re.compile(rf"[A-Za-z0-9]{{{_SHORTEST_UNKNOWN_KEY},}}+")
 
 _LOCAL_PART = r"\w.!#$%&'*+/=?^`{|}~-"
@@ -144,11 +147,11 @@ def _redact_keys(text: str) -> str:
     text = _redact_private_key_blocks(text)
     text = _USER_IN_ADDRESS.sub(f"{_KEY}@", text)
     text = _HEADER.sub(_redact_header, text)
-    text = _BEARER.sub(rf"\g<1>{_KEY}", text)
-    text = _ASSIGNED.sub(rf"\g<1>{_KEY}", text)
-    text = _OPTION.sub(rf"\g<1>{_KEY}", text)
+    for pattern in (_BEARER, _ASSIGNED, _OPTION):
+        text = pattern.sub(_redact_value, text)
     text = _KNOWN_KEY.sub(_unless(_is_a_word), text)
     text = _KNOWN_WHEREVER.sub(_KEY, text)
+    text = _WEB_TOKEN.sub(rf"\g<1>{_KEY}", text)
     return _LONG_RUN.sub(_unless(_is_plain_run), text)
 
 
@@ -166,6 +169,12 @@ def _redact_header(header: re.Match[str]) -> str:
     scheme = f"{header[3]} " if header[3] else ""
     quote_mark = '"' if header[2].rstrip(" \t:=").endswith(('"', "'")) else ""
     return f"{header[1]}{header[2]}{quote_mark}{scheme}{_KEY}"
+
+
+def _redact_value(found: re.Match[str]) -> str:
+    value = found[2].removeprefix("\\")
+    quote_mark = value[0] if value[0] in "\"'" and value[-1] == value[0] else ""
+    return f"{found[1]}{quote_mark}{_KEY}{quote_mark}"
 
 
 def _unless(harmless: Callable[[str], bool]) -> Callable[[re.Match[str]], str]:
