@@ -90,7 +90,9 @@ class CompletionClient:
             The first name that ``/v1/models`` lists; None where it lists none, and then
             requests name no model.
         """
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError, LookupError):
+        with contextlib.suppress(
+            OSError, http.client.HTTPException, LookupError, TypeError, ValueError
+        ):
             with self._exchange("GET", "/v1/models", None) as response:
                 models = json.loads(response.read())
             self._model = str(models["data"][0]["id"])

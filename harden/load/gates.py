@@ -111,7 +111,7 @@ def memory_growth(
         return GateResult(scenario, name, target, "not reported", Verdict.INCONCLUSIVE)
     if not (math.isfinite(before_mb) and math.isfinite(after_mb) and before_mb > 0):
         return GateResult(scenario, name, target, "impossible figures", Verdict.INCONCLUSIVE)
-    growth = after_mb / before_mb - 1
+    growth = (after_mb - before_mb) / before_mb
     measured = f"{growth:+.1%} ({before_mb:.1f} -> {after_mb:.1f} MB)"
     return GateResult(scenario, name, target, measured, _judge(growth < limit))
 
