@@ -93,7 +93,7 @@ class CompletionClient:
         with contextlib.suppress(
             OSError, http.client.HTTPException, LookupError, TypeError, ValueError
         ):
-            with self._exchange("GET", "/v1/models", None) as response:
+            with self._exchange("GET", "/v1/models") as response:
                 models = json.loads(response.read())
             self._model = str(models["data"][0]["id"])
         return self._model
@@ -111,7 +111,7 @@ class CompletionClient:
         attempt = _Attempt(request, intended_s, self._clock())
         body = json.dumps(self._body(request)).encode()
         try:
-            with self._exchange("POST", "/v1/chat/completions", body) as response:
+            with self._exchange("POST", "/v1/chat/completions", body, attempt) as response:
                 attempt.status = response.status
                 if request.streamed and response.status == _OK:
                     self._read_stream(response, attempt)
@@ -139,10 +139,13 @@ class CompletionClient:
 
     @contextlib.contextmanager
     def _exchange(
-        self, method: str, path: str, body: bytes | None
+        self, method: str, path: str, body: bytes | None = None, attempt: _Attempt | None = None
     ) -> Iterator[http.client.HTTPResponse]:
         connection = open_connection(self._url, self._timeout_s)
         try:
+            connection.connect()
+            if attempt:
+                attempt.sent_s = self._clock()
             connection.request(method, path_of(self._url, path), body, self._headers)
             yield connection.getresponse()
         finally:
@@ -152,10 +155,11 @@ class CompletionClient:
 class _Attempt:
     """What is known of a request while it runs."""
 
-    def __init__(self, request: ChatRequest, intended_s: float, sent_s: float) -> None:
+    def __init__(self, request: ChatRequest, intended_s: float, started_s: float) -> None:
         self._request = request
         self._intended_s = intended_s
-        self._sent_s = sent_s
+        self._started_s = started_s
+        self.sent_s = started_s
         self.stream = StreamMeasurement()
         self.status: int | None = None
         self.body = b""
@@ -170,7 +174,8 @@ class _Attempt:
             stage=self._request.stage,
             streamed=self._request.streamed,
             intended_s=self._intended_s,
-            sent_s=self._sent_s,
+            started_s=self._started_s,
+            sent_s=self.sent_s,
             end_s=end_s,
             outcome=outcome,
             status=self.status,

@@ -163,7 +163,7 @@ def harness_lag(
 
     Args:
         scenario: name for the row.
-        lags_ms: how much later than intended each request was sent, in ms.
+        lags_ms: how much later than intended the client turned to each request, in ms.
         limit_ms: most that the 95th percentile may be.
     """
     name, target = "harness lag", f"p95 <= {limit_ms:g} ms"

@@ -37,7 +37,8 @@ class RequestRecord:
         streamed: whether events were asked for.
         intended_s: when it should have been sent: at the release of its round, or at the end
             of the answer before it.
-        sent_s: when sending began, before connecting.
+        started_s: when the client turned to it, before connecting.
+        sent_s: when the connection stood and the request was written to it.
         end_s: when the last byte had come, or the request was given up.
         outcome: how it ended.
         status: HTTP status; None if none came.
@@ -54,6 +55,7 @@ class RequestRecord:
     stage: str
     streamed: bool
     intended_s: float
+    started_s: float
     sent_s: float
     end_s: float
     outcome: Outcome
@@ -80,8 +82,8 @@ class RequestRecord:
 
     @property
     def lag_ms(self) -> float:
-        """How much later than intended the request was sent, in ms."""
-        return (self.sent_s - self.intended_s) * 1000
+        """How much later than intended the client turned to the request, in ms."""
+        return (self.started_s - self.intended_s) * 1000
 
     @property
     def latency_ms(self) -> float:

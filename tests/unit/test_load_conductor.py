@@ -104,6 +104,7 @@ def record(release: Release) -> RequestRecord:
         stage=release.stage,
         streamed=release.streamed,
         intended_s=0.0,
+        started_s=0.0,
         sent_s=0.0,
         end_s=1.0,
         outcome=Outcome.SUCCEEDED,

@@ -31,6 +31,7 @@ SUCCESS = RequestRecord(
     stage="measured",
     streamed=True,
     intended_s=0.0,
+    started_s=0.0,
     sent_s=0.0,
     end_s=1.0,
     outcome=Outcome.SUCCEEDED,
@@ -145,9 +146,15 @@ class TestRecord(unittest.TestCase):
     def test_times(self):
         """Latency counts from the intended start, TTFT from sending, both in ms."""
         record = dataclasses.replace(
-            SUCCESS, intended_s=1.0, sent_s=1.5, first_token_s=2.0, last_token_s=3.9, end_s=4.0
+            SUCCESS,
+            intended_s=1.0,
+            started_s=1.2,
+            sent_s=1.5,
+            first_token_s=2.0,
+            last_token_s=3.9,
+            end_s=4.0,
         )
-        self.assertEqual(record.lag_ms, 500)
+        self.assertAlmostEqual(record.lag_ms, 200)
         self.assertEqual(record.latency_ms, 3000)
         self.assertEqual(record.ttft_ms, 500)
         self.assertAlmostEqual(record.inter_token_ms or 0, 100)

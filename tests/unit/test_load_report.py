@@ -43,6 +43,7 @@ def records(count: int, *, failed: int = 0, stage: str = "measured") -> list[Req
         stage=stage,
         streamed=True,
         intended_s=1.0,
+        started_s=1.0,
         sent_s=1.0,
         end_s=2.0,
         outcome=Outcome.SUCCEEDED,
