@@ -68,7 +68,7 @@ def _mlx_server_of_session(pytestconfig: pytest.Config) -> Iterator[ServerHandle
         with ServerProcess(shlex.split(command), ready_path="/v1/models") as process:
             yield ServerHandle(process.url, process)
         return
-    with ServerProcess(_serve_command(pytestconfig)) as process:
+    with ServerProcess(_serve_command(pytestconfig), announces_port=True) as process:
         yield ServerHandle(process.url, process)
 
 
@@ -103,7 +103,8 @@ def make_mlx_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Serve
 
         def make(*flags: str, **environment: str) -> ServerHandle:
             command = _serve_command(pytestconfig, *(os.fspath(flag) for flag in flags))
-            process = servers.enter_context(ServerProcess(command, environment=environment))
+            server = ServerProcess(command, environment=environment, announces_port=True)
+            process = servers.enter_context(server)
             return ServerHandle(process.url, process)
 
         yield make

@@ -140,8 +140,12 @@ class WorkerFigures:
         ready: whether it answers and makes progress.
         pid: its process; None while there is none.
         memory: bytes by kind: rss, anonymous, mlx_active, mlx_cache, mlx_peak; those known.
+        generated_tokens: tokens since its start, those of abandoned requests included.
+        generation_restarts: how often its generation thread started over.
     """
 
     ready: bool
     pid: int | None = None
     memory: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    generated_tokens: int = 0
+    generation_restarts: int = 0

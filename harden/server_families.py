@@ -65,6 +65,16 @@ def worker_families(
         "1 while the worker answers and makes progress.",
         int(worker is not None and worker.ready),
     )
+    yield GaugeMetricFamily(
+        "mlx_worker_generated_tokens",
+        "Tokens of the current worker, those of abandoned requests included.",
+        0 if worker is None else worker.generated_tokens,
+    )
+    yield GaugeMetricFamily(
+        "mlx_worker_generation_restarts",
+        "How often the current worker's generation thread started over.",
+        0 if worker is None else worker.generation_restarts,
+    )
     memory = GaugeMetricFamily(
         "mlx_memory_bytes", "Memory by process and kind.", labels=["process", "kind"]
     )

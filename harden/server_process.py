@@ -57,6 +57,7 @@ class ServerProcess:
         start_timeout_s: float = 120.0,
         stop_timeout_s: float = 20.0,
         log_path: str | os.PathLike[str] | None = None,
+        announces_port: bool = False,
     ) -> None:
         """Describe the server; nothing is started yet.
 
@@ -68,8 +69,11 @@ class ServerProcess:
             stop_timeout_s: longest wait for a clean end on leaving ``with``.
             log_path: file to append the server's output to; None takes a temporary one, which
                 is removed at the end.
+            announces_port: the server chooses its port and says so, and a ``{port}`` in its
+                command is its own business.
         """
         self._command = tuple(command)
+        self._takes_port = not announces_port and any("{port}" in word for word in command)
         self._environment = dict(environment or {})
         self._ready_path = ready_path
         self._start_timeout_s = start_timeout_s
@@ -126,7 +130,7 @@ class ServerProcess:
             ServerStartError: the program cannot be run, it ended, or it was not ready in time.
         """
         deadline = time.monotonic() + self._start_timeout_s
-        attempts = _PORT_ATTEMPTS if any("{port}" in word for word in self._command) else 1
+        attempts = _PORT_ATTEMPTS if self._takes_port else 1
         try:
             while not self._attempt(deadline, attempts):
                 attempts -= 1
@@ -181,9 +185,11 @@ class ServerProcess:
         raise self._start_error(f"ended with exit code {self.returncode}")
 
     def _spawn(self) -> None:
-        port = _free_port()
-        command = [word.replace("{port}", str(port)) for word in self._command]
-        self.url = f"http://127.0.0.1:{port}" if command != list(self._command) else ""
+        command, self.url = self._command, ""
+        if self._takes_port:
+            port = _free_port()
+            command = tuple(word.replace("{port}", str(port)) for word in command)
+            self.url = f"http://127.0.0.1:{port}"
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             try:

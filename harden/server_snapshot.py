@@ -128,9 +128,12 @@ def _tokens(requests: RequestLedger) -> dict[str, int]:
 
 
 def _worker(facts: ServerFacts) -> dict[str, Any]:
+    worker = facts.worker
     return {
-        "ready": facts.worker is not None and facts.worker.ready,
-        "pid": None if facts.worker is None else facts.worker.pid,
+        "ready": worker is not None and worker.ready,
+        "pid": None if worker is None else worker.pid,
+        "generated_tokens": 0 if worker is None else worker.generated_tokens,
+        "generation_restarts": 0 if worker is None else worker.generation_restarts,
         "starts": facts.workers.starts,
         "restarts": dict(facts.workers.restarts),
     }

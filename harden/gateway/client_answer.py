@@ -42,8 +42,13 @@ class ClientAnswer:
         self.response: web.StreamResponse = web.Response(status=500)
 
     async def events(self, data: bytes) -> None:
-        """Send events of the answer, or comments, which are no part of it."""
+        """Send events, which begin the answer."""
         await self._write(await self._begin(), data)
+
+    async def comments(self, data: bytes) -> None:
+        """Send upstream's comments; before the answer has begun they would fix its status."""
+        if self._stream is not None:
+            await self._write(self._stream, data)
 
     async def end(self) -> None:
         """End the stream."""

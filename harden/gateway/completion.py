@@ -161,9 +161,11 @@ async def _stream(response: aiohttp.ClientResponse, job: _Job) -> None:
             job.record.token_seen()
         if relay.done:
             _complete(job.record, relay.usage, relay.finish_reason)
-        if passed:
-            job.flight.replayable = job.flight.replayable and not relay.has_events
+        if relay.has_events and passed:
+            job.flight.replayable = False
             await job.answer.events(passed)
+        elif passed:
+            await job.answer.comments(passed)
     if not relay.done:
         raise AnswerLostError
     await job.answer.end()

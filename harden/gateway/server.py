@@ -17,13 +17,14 @@ from harden.gateway.completion import Completion
 from harden.gateway.dispatch import Dispatch
 from harden.gateway.supervisor import Supervisor
 from harden.metrics_collector import MetricsCollector
-from harden.server_metrics import ServerMetrics, WorkerFigures
+from harden.server_metrics import ServerMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harden.gateway.backends import Backend
     from harden.gateway.configuration import GatewayConfiguration
+    from harden.server_metrics import WorkerFigures
 
 __all__ = ["GatewayServer"]
 
@@ -64,9 +65,7 @@ class GatewayServer:
         worker = self._supervisor.current
         if worker is None:
             return None
-        return WorkerFigures(
-            ready=self._dispatch.worker is worker, pid=worker.pid, memory=worker.memory_bytes()
-        )
+        return worker.figures(ready=self._dispatch.worker is worker)
 
     async def run(self, on_listening: Callable[[str], None]) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once.

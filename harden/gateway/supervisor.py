@@ -154,7 +154,6 @@ class Supervisor:
         """Alive means: it answers, and it has nothing to do or its generation moves."""
         if worker.launch.status_path is None:
             return True
-        worker.status = {}
         try:
             async with asyncio.timeout(min(_HEARTBEAT_TIMEOUT_S, self._stall_timeout_s)):
                 status = await worker.read_status()

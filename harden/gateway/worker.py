@@ -17,6 +17,7 @@ import aiohttp
 from harden.gateway.backends import worker_environment
 from harden.memory_probes import memory_by_kind
 from harden.redaction import redact
+from harden.server_metrics import WorkerFigures
 
 if TYPE_CHECKING:
     from harden.gateway.backends import Launch
@@ -138,14 +139,14 @@ class Worker:
             return False
 
     async def read_status(self) -> dict[str, Any]:
-        """Ask it for its figures, kept as ``status``; the last ones where it does not answer."""
-        if self.launch.status_path is not None:
-            with contextlib.suppress(
-                aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError
-            ):
-                async with self.session.get(self.url(self.launch.status_path)) as response:
-                    if response.status == _OK:
-                        self.status = json.loads(await response.read())
+        """Ask it for its figures, and keep them as ``status``; nothing where it does not answer."""
+        if self.launch.status_path is None:
+            return {}
+        try:
+            async with self.session.get(self.url(self.launch.status_path)) as response:
+                self.status = json.loads(await response.read())
+        except (aiohttp.ClientError, OSError, ValueError):
+            return {}
         return self.status
 
     def kill(self, reason: str) -> None:
@@ -201,8 +202,14 @@ class Worker:
         routine = " - INFO - " in text or " - DEBUG - " in text
         logger.log(logging.DEBUG if routine else logging.WARNING, "worker: %s", text)
 
-    def memory_bytes(self) -> dict[str, float]:
-        """Its memory by kind: what it says of itself, and what the system says of it now."""
+    def figures(self, *, ready: bool) -> WorkerFigures:
+        """What the metrics show of it: what it said of itself, and what the system says now."""
         said = self.status.get("memory_bytes", {})
         mlx = {kind: size for kind, size in said.items() if kind.startswith("mlx_")}
-        return {**mlx, **memory_by_kind(self.pid)}
+        return WorkerFigures(
+            ready=ready,
+            pid=self.pid,
+            memory={**mlx, **memory_by_kind(self.pid)},
+            generated_tokens=self.status.get("generated_tokens", 0),
+            generation_restarts=self.status.get("generation_restarts", 0),
+        )

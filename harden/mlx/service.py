@@ -61,7 +61,7 @@ class Service:
             "ready": self.is_ready(),
             "generated_tokens": self._generator.progress.tokens,
             "stalled_s": self._generator.progress.stalled_s,
-            "generation_thread_restarts": self._generator.thread_restarts,
+            "generation_restarts": self._generator.thread_restarts,
             "memory_bytes": memory_by_kind(),
             "prompt_cache": {"sequences": reuse.sequences, "size_bytes": reuse.size_bytes},
         }

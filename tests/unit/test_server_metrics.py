@@ -112,7 +112,15 @@ class TestRequests(ServerMetricsCase):
             },
         )
         self.assertEqual(
-            snapshot["worker"], {"ready": False, "pid": None, "starts": 0, "restarts": {}}
+            snapshot["worker"],
+            {
+                "ready": False,
+                "pid": None,
+                "generated_tokens": 0,
+                "generation_restarts": 0,
+                "starts": 0,
+                "restarts": {},
+            },
         )
         self.assertEqual(
             (snapshot["cache"]["mode"], snapshot["cache"]["cache_enabled"]), ("normal", True)
