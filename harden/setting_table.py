@@ -13,7 +13,6 @@ from harden.setting_types import (
     parse_json_object,
     parse_key,
     parse_names,
-    parse_port,
     parse_size,
     parse_text,
 )

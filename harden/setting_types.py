@@ -24,7 +24,6 @@ __all__ = [
     "parse_json_object",
     "parse_key",
     "parse_names",
-    "parse_port",
     "parse_size",
     "parse_text",
 ]
@@ -42,7 +41,6 @@ _BYTES_PER = {
 _SECONDS_PER = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _LONGEST_NUMBER = 40
-_LAST_PORT = 65535
 
 Parse = Callable[[str], Any]
 
@@ -120,20 +118,28 @@ def parse_boolean(text: str) -> bool:
     return value
 
 
-def between(lowest: int, highest: int | None = None) -> Parse:
-    """Build a parser of whole numbers in a range, both ends included."""
-    wanted = f"from {lowest} to {highest}" if highest is not None else f"of at least {lowest}"
+def between(lowest: int | None, highest: int | None = None) -> Parse:
+    """Build a parser of whole numbers in a range, both ends included; None is an open end."""
+    wanted = f"a whole number{_range(lowest, highest)}"
 
     def parse(text: str) -> int:
-        refused = ValueError(f"{_shortened(text)!r} is not a whole number {wanted}")
+        refused = ValueError(f"{_shortened(text)!r} is not {wanted}")
         if len(text) > _LONGEST_NUMBER or not re.fullmatch(r"\s*[+-]?\d+\s*", text, re.ASCII):
             raise refused
         value = int(text)
-        if value < lowest or (highest is not None and value > highest):
+        if (lowest is not None and value < lowest) or (highest is not None and value > highest):
             raise refused
         return value
 
     return parse
+
+
+def _range(lowest: int | None, highest: int | None) -> str:
+    if lowest is not None and highest is not None:
+        return f" from {lowest} to {highest}"
+    if lowest is not None:
+        return f" of at least {lowest}"
+    return "" if highest is None else f" of at most {highest}"
 
 
 def number(lowest: float, highest: float = math.inf) -> Parse:
@@ -151,12 +157,6 @@ def number(lowest: float, highest: float = math.inf) -> Parse:
         return value
 
     return parse
-
-
-def parse_port(text: str) -> int:
-    """Read a TCP port."""
-    port: int = between(1, _LAST_PORT)(text)
-    return port
 
 
 def parse_size(text: str) -> int:
