@@ -35,13 +35,15 @@ class Requirement:
         distribution: the name that pip installs.
         extra: the extra of mlx-harden that brings it; empty for the core.
         min_version: the lowest that works; None where any does.
-        reason: what goes wrong below it.
+        below_version: the first that is not known to work; None where none is.
+        reason: what goes wrong with other versions.
     """
 
     module: str
     distribution: str
     extra: str = ""
     min_version: str | None = None
+    below_version: str | None = None
     reason: str = ""
 
     @property
@@ -62,9 +64,16 @@ REQUIREMENTS = (
         "server",
         "0.32.1",
         # ml-explore/mlx issues 3523 and 3742
-        "an out-of-memory abort of Metal ends the whole process",
+        reason="an out-of-memory abort of Metal ends the whole process",
     ),
-    Requirement("mlx_lm", "mlx-lm", "server"),
+    Requirement(
+        "mlx_lm",
+        "mlx-lm",
+        "server",
+        "0.32.2",
+        "0.33",
+        reason="harden replaces parts of its server, and knows these versions only",
+    ),
 )
 
 
@@ -73,10 +82,7 @@ def find_unmet(requirement: Requirement) -> str | None:
     version = installed_version(requirement.module, requirement.distribution)
     if version is None:
         return f"{requirement.distribution} is not installed"
-    if requirement.min_version and is_older(version, requirement.min_version):
-        reason = f": {requirement.reason}" if requirement.reason else ""
-        return f"{requirement.distribution} {version} is below {requirement.min_version}{reason}"
-    return None
+    return None if _fits(version, requirement) else _misfit(version, requirement)
 
 
 def installed_version(module: str, distribution: str) -> str | None:
@@ -117,6 +123,20 @@ def is_older(version: str, than: str) -> bool:
         DependencyError: one of them does not begin with a number.
     """
     return _sort_key(version) < _sort_key(than)
+
+
+def _fits(version: str, requirement: Requirement) -> bool:
+    lowest, limit = requirement.min_version, requirement.below_version
+    return version == "unknown" or not (
+        (lowest and is_older(version, lowest)) or (limit and not is_older(version, limit))
+    )
+
+
+def _misfit(version: str, requirement: Requirement) -> str:
+    needed = f"{requirement.min_version} or newer"
+    if requirement.below_version:
+        needed += f", below {requirement.below_version}"
+    return f"{requirement.distribution} {version} will not do, {needed} is needed: {requirement.reason}"
 
 
 def _stated_version(imported: Any, module: str) -> str:
