@@ -79,7 +79,7 @@ def test_prompts_get_different_answers(tiny):
 def test_a_flipped_bit_in_the_kv_cache_changes_the_answer(tiny):
     """At least half of the flips of one exponent bit of one cached key or value show."""
     model, tokenizer = tiny
-    dice = random.Random(7)  # noqa: S311 - which bit is no secret
+    dice = random.Random(7)
     prompts = [chat(tokenizer, prompt) for prompt in PROMPTS]
     expected = [greedy(model, ids[-1:], cache=filled_cache(model, ids[:-1])) for ids in prompts]
     flips, changed = 126, 0
