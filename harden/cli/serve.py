@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "run"]
 
+logger = logging.getLogger(__name__)
+
 _LONGEST_SOCKET_PATH = 104
 _SOCKET_NAME_LENGTH = len("/harden-xxxxxxxx/worker-1000000.sock")
 _WANTED_OPEN_FILES = 65_536
@@ -54,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         report_problems(problems)
         return 1
+    _warn_of_flags_without_effect(arguments)
     _raise_open_files_limit()
     with _socket_directory() as directory:
         backend, name = _backend(arguments, directory)
@@ -66,6 +69,13 @@ def _set_up_logging(level: str) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RedactionFilter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def _warn_of_flags_without_effect(arguments: argparse.Namespace) -> None:
+    for name in ("memory_limit", "cache_dir", "cache_bytes"):
+        if getattr(arguments, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            logger.warning("%s is checked but not in force in this version", flag)
 
 
 def _raise_open_files_limit() -> None:
@@ -139,6 +149,7 @@ def _configuration(arguments: argparse.Namespace, name: str | None) -> GatewayCo
         drain_timeout_s=arguments.drain_timeout,
         stall_timeout_s=arguments.stall_timeout,
         start_timeout_s=arguments.start_timeout,
+        warm_up=arguments.kv_cache_warmup,
     )
 
 

@@ -26,6 +26,7 @@ class GatewayConfiguration:
         stall_timeout_s: how long a worker may have work and make no progress.
         start_timeout_s: how long a worker may take to be ready.
         keepalive_interval_s: silence on a stream after which a comment is sent.
+        warm_up: have each worker generate a token before clients may use it.
     """
 
     host: str
@@ -42,3 +43,4 @@ class GatewayConfiguration:
     stall_timeout_s: float = 60.0
     start_timeout_s: float = 600.0
     keepalive_interval_s: float = 5.0
+    warm_up: bool = False

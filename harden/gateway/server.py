@@ -48,6 +48,7 @@ class GatewayServer:
             self._metrics,
             start_timeout_s=configuration.start_timeout_s,
             stall_timeout_s=configuration.stall_timeout_s,
+            warm_up=configuration.warm_up,
         )
         self._application = Application(
             configuration,

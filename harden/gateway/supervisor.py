@@ -47,6 +47,7 @@ class Supervisor:
         *,
         start_timeout_s: float,
         stall_timeout_s: float,
+        warm_up: bool = False,
     ) -> None:
         """Nothing is started before ``run``.
 
@@ -56,12 +57,14 @@ class Supervisor:
             counter: told of starts and restarts.
             start_timeout_s: a worker that is not ready by then is replaced.
             stall_timeout_s: a worker with work and no progress for so long is replaced.
+            warm_up: have each worker generate a token before clients may use it.
         """
         self._backend = backend
         self._dispatch = dispatch
         self._counter = counter
         self._start_timeout_s = start_timeout_s
         self._stall_timeout_s = stall_timeout_s
+        self._warm_up = warm_up
         self._idle_deaths = 0
         self.current: Worker | None = None
 
@@ -135,6 +138,8 @@ class Supervisor:
             async with asyncio.timeout(self._start_timeout_s):
                 while not await worker.is_ready():  # noqa: ASYNC110 - another process's state
                     await asyncio.sleep(_POLL_INTERVAL_S)
+                if self._warm_up:
+                    await worker.warm_up()
         except TimeoutError:
             return False
         return True

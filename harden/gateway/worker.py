@@ -138,6 +138,13 @@ class Worker:
         except (aiohttp.ClientError, OSError):
             return False
 
+    async def warm_up(self) -> None:
+        """Have one token generated, so that the first client does not wait for first things."""
+        body = {"prompt": "a", "max_tokens": 1}
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with self.session.post(self.url("/v1/completions"), json=body) as response:
+                await response.read()
+
     async def read_status(self) -> dict[str, Any]:
         """Ask it for its figures, and keep them as ``status``; nothing where it does not answer."""
         if self.launch.status_path is None:

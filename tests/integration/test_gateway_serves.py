@@ -177,3 +177,11 @@ def test_prompt_cache_bytes_reaches_the_cache(make_mlx_server):
         limited.chat(f"{number} " + "many words of a long prompt " * 20, max_tokens=2)
     repeated = limited.chat("0 " + "many words of a long prompt " * 20, max_tokens=2)
     assert repeated.usage["prompt_tokens_details"]["cached_tokens"] < 20
+
+
+def test_warming_up_costs_the_first_client_nothing(make_mlx_server):
+    """KV_CACHE_WARMUP=1: a token was generated before the server said that it was ready."""
+    server = make_mlx_server(KV_CACHE_WARMUP="1")
+    worker = server.metrics("worker", "requests")
+    assert worker["worker"]["generated_tokens"] == 1
+    assert worker["requests"]["received"] == 0
