@@ -7,14 +7,13 @@ work in time linear in the text: none can backtrack over a run that another one 
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import traceback
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from harden.path_redaction import redact_paths
+from harden.private_text import hide_private_text, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,20 +72,22 @@ _E_MAIL = re.compile(
 )
 
 
-def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
+def redact(text: str, *, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> str:
     """Replace what must not leave the process by labels of its kind.
 
     Args:
         text: a message of any length and content.
         secrets: texts that must not appear, as they are or escaped for JSON, Python or a URL:
             configured keys, for instance.
+        private: longer texts that must not be quoted, not even in part: prompts, a cache's content.
 
     Returns:
-        The text with ``<key>``, ``<email>``, ``<path>``, ``<cache path>`` and ``<model path>``
-        in place of keys and tokens, e-mail addresses and file paths. API routes, web addresses,
-        units and ordinary words stay.
+        The text with ``<key>``, ``<text>``, ``<email>``, ``<path>``, ``<cache path>`` and
+        ``<model path>`` in place of keys and tokens, private text, e-mail addresses and file
+        paths. API routes, web addresses, units and ordinary words stay.
     """
     text = _redact_known(text, secrets)
+    text = hide_private_text(text, private)
     text = _redact_keys(text)
     text = _E_MAIL.sub("<email>", text) if "@" in text else text
     return redact_paths(text)
@@ -127,20 +128,10 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _redact_known(text: str, secrets: Iterable[str]) -> str:
-    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    spellings = {spelling for secret in secrets if secret for spelling in spellings(secret)}
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, _KEY)
     return text
-
-
-def _spellings(secret: str) -> set[str]:
-    return {
-        secret,
-        repr(secret)[1:-1],
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        quote(secret, safe="", errors="replace"),
-    }
 
 
 def _redact_keys(text: str) -> str:
