@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+import gevent
 from locust import LoadTestShape, User, events, task
 from locust.exception import CatchResponseError
 from locust.runners import MasterRunner, WorkerRunner
@@ -45,7 +47,7 @@ from harden.load.plan import (
 )
 from harden.load.records import RequestRecord
 from harden.load.report import TABLE_HEADINGS, Report, table_rows, text_table
-from harden.load.verdict import Verdict
+from harden.load.verdict import GateResult, Verdict
 
 if TYPE_CHECKING:
     from locust.argument_parser import LocustArgumentParser
@@ -247,6 +249,8 @@ class Stage:
         except HardenError as error:
             _logger.error("%s", error)  # noqa: TRY400 - the form's fault, not ours
             environment.process_exit_code = _USAGE_ERROR
+            row = GateResult("", "settings", "possible", str(error), Verdict.INVALID)
+            self.report = Report("", "", 0.0, 0, [row])
             return
         self._conductor = Conductor(
             scenarios,
@@ -261,7 +265,10 @@ class Stage:
 
     def _finish(self, conductor: Conductor) -> None:
         self._environment.process_exit_code = Verdict.INVALID.exit_code
-        self.report = report = conductor.run()
+        report = conductor.run()
+        if self._run is not threading.current_thread():
+            return  # stopped, and the next run has begun
+        self.report = report
         self._environment.process_exit_code = report.verdict.exit_code
         _logger.info(
             "Verdict of %s\n%s\n%s", report.url, text_table(report.rows), report.closing_line()
@@ -293,6 +300,7 @@ def set_up(environment: Environment, **_: Any) -> None:
     if isinstance(runner, WorkerRunner):
         return
     _check(environment)
+    _interrupt_the_main_greenlet()
     StressShape.stage = stage = Stage(environment)
     runner.register_message("harden_user", stage.on_user)
     runner.register_message("harden_record", stage.on_record)
@@ -314,6 +322,17 @@ def _check(environment: Environment) -> None:
         _exit(str(error), _USAGE_ERROR)
     except ServerMetricsError as error:
         _exit(f"{Verdict.INVALID.value}: {error}", Verdict.INVALID.exit_code)
+
+
+def _interrupt_the_main_greenlet() -> None:
+    """Let Ctrl-C end Locust's main loop and not whichever greenlet happens to run.
+
+    It could be the conductor, and then there would be a traceback instead of a verdict.
+    """
+    interrupt = KeyboardInterrupt()
+    gevent.signal_handler(
+        signal.SIGINT, gevent.get_hub().handle_system_error, KeyboardInterrupt, interrupt
+    )
 
 
 def _exit(text: str, code: int) -> NoReturn:
