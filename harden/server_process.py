@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -226,10 +227,14 @@ class ServerProcess:
         tail = self.log_tail()
         last_line = tail.splitlines()[-1].strip() if tail.strip() else "it wrote nothing"
         return ServerStartError(
-            f"the server {self._command[0]!r} {what} before it could answer: {last_line}",
+            f"the server ({self._name()}) {what} before it could answer: {last_line}",
             exit_code=self.returncode,
             log_tail=tail,
         )
+
+    def _name(self) -> str:
+        program, *arguments = self._command
+        return shlex.join([Path(program).name, *arguments])
 
     def _log(self) -> bytes:
         try:

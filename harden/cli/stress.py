@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         with _terminated_cleanly(), _server(url, arguments.model, display) as address:
             report = _stress(address, arguments, display)
     except (ServerMetricsError, ServerStartError) as error:
-        if isinstance(error, ServerStartError) and error.log_tail:
+        if isinstance(error, ServerStartError) and "\n" in error.log_tail:
             print(error.log_tail, file=sys.stderr)
         print(f"harden stress: {Verdict.INVALID.value}: {error}", file=sys.stderr)
         return Verdict.INVALID.exit_code

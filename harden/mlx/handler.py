@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import mlx_lm.server as upstream
 
 from harden import exposition
+from harden.bearer import bearer_matches
 from harden.metrics_routes import METRICS_PATHS, metrics_query
 from harden.mlx.measurement import MeasuredGenerator
 from harden.mlx.refusal import Refusal
@@ -28,6 +29,7 @@ DEADLINE_HEADER = "X-Harden-Timeout-Ms"
 """Milliseconds that a request may still take; the gateway sends it, the worker enforces it."""
 
 _CONNECTION_CHECK_INTERVAL_S = 0.1
+_HEADERS_OF_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 _COMPLETION_PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/chat/completions"})
 
 
@@ -107,6 +109,7 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
         self.response_generator = MeasuredGenerator(generator, record, self._check)
         self.service.metrics.request_received()
         try:
+            self._require_key()
             with generator.progress.request():
                 super().do_POST()
             record.status = self._status or record.status
@@ -118,6 +121,12 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
         finally:
             self.response_generator = generator
             self.service.metrics.request_finished(record.outcome())
+
+    def _require_key(self) -> None:
+        key = self.service.api_key
+        if key and not bearer_matches(self.headers.get("Authorization"), key):
+            message = "This server wants a key: send 'Authorization: Bearer <key>'."
+            raise Refusal(401, message, code="invalid_api_key")
 
     def _read_deadline(self) -> float | None:
         timeout_ms = self.headers.get(DEADLINE_HEADER, "")
@@ -149,8 +158,8 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if status == 503:  # noqa: PLR2004 - HTTP's own number
-            self.send_header("Retry-After", "1")
+        for name, value in _HEADERS_OF_STATUS.get(status, {}).items():
+            self.send_header(name, value)
         self._set_cors_headers()
         self.end_headers()
         self.wfile.write(body)
@@ -195,6 +204,11 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
 
     def handle_models_request(self) -> None:
         """List names of models, never paths; a machine without a model cache has none."""
+        try:
+            self._require_key()
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
         wanted = urlsplit(self.path).path.removeprefix("/v1/models").strip("/")
         names = [name for name in self.service.model_names() if wanted in ("", name)]
         if wanted and not names:

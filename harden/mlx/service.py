@@ -37,9 +37,9 @@ class Service:
         self.model_name = model_name
         self.behind_gateway = behind_gateway
         self.metrics = ServerMetrics(MetricsCollector())
-        self.metrics_key = (
-            os.environ.get("METRICS_API_KEY") or os.environ.get("HARDEN_API_KEY") or None
-        )
+        # Behind a gateway only the gateway can reach us, and it has asked for the key.
+        self.api_key = None if behind_gateway else os.environ.get("HARDEN_API_KEY") or None
+        self.metrics_key = os.environ.get("METRICS_API_KEY") or self.api_key
 
     def attach(self, generator: ResponseGenerator, prompt_cache: PromptCache) -> None:
         """Connect the parts that exist only once the server runs."""

@@ -16,12 +16,15 @@ mlx_lm.server.main()
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def _start(**environment):
     command = [sys.executable, "-c", THREE_LINES]
     flags = ["--model", str(tiny_model_path()), "--port", "{port}", "--prompt-cache-bytes", "50MB"]
-    no_model_cache = {"HF_HOME": str(tmp_path_factory.mktemp("empty"))}
-    with ServerProcess([*command, *flags], environment=no_model_cache) as process:
+    return ServerProcess([*command, *flags], environment=environment)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with _start(HF_HOME=str(tmp_path_factory.mktemp("empty"))) as process:
         yield ServerHandle(process.url, process)
 
 
@@ -79,3 +82,14 @@ def test_an_unknown_model_is_a_404_without_a_path(server):
     answer = server.chat("x", model="/etc")
     assert answer.status == 404
     assert "/etc" not in json.dumps(answer.error)
+
+
+def test_a_key_guards_it_without_a_gateway_too():
+    """HARDEN_API_KEY guards completions, models and metrics in one's own process as well."""
+    body = b'{"prompt": "a", "max_tokens": 1}'
+    with _start(HARDEN_API_KEY="one-key") as process:
+        handle = ServerHandle(process.url, process)
+        for key, expected in ((None, 401), ("other", 401), ("one-key", 200)):
+            assert handle.request("POST", "/v1/completions", body, key=key)[0] == expected
+            assert handle.request("GET", "/v1/models", key=key)[0] == expected
+            assert handle.request("GET", "/v1/metrics", key=key)[0] == expected
