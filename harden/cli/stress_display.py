@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from harden.load.report import TABLE_HEADINGS, table_rows, text_table
 from harden.load.verdict import Verdict
@@ -110,7 +111,6 @@ def _table(report: Report) -> Table:
     for heading in TABLE_HEADINGS:
         table.add_column(heading, overflow="fold")
     for row, cells in zip(report.rows, table_rows(report.rows), strict=True):
-        style = _STYLES[row.verdict]
         *words, verdict = cells
-        table.add_row(*words, f"[{style}]{verdict}[/]")
+        table.add_row(*map(Text, words), Text(verdict, _STYLES[row.verdict]))
     return table

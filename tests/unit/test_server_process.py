@@ -94,6 +94,12 @@ class TestStart(ServerProcessTest):
             self.assertGreater(server.port, 0)
             self.assertIn(f"127.0.0.1:{server.port}", server.log_tail())
 
+    def test_placeholder_of_a_server_that_announces_its_port(self):
+        """A placeholder that is the server's own business reaches it as it is."""
+        command = self.command("0", "--backend", "serve {port}")
+        with ServerProcess(command, announces_port=True) as server:
+            self.assertIn("serve {port}", psutil.Process(server.pid).cmdline())
+
     def test_taken_port_is_tried_again(self):
         """When somebody was faster, the next free port is used."""
         taken = self.taken_port()
@@ -143,6 +149,11 @@ class TestStartFails(ServerProcessTest):
         command = [sys.executable, "-c", "import signal; signal.pause()"]
         with self.assertRaisesRegex(ServerStartError, "wrote nothing"):
             ServerProcess(command, start_timeout_s=0.5).start()
+
+    def test_the_command_is_named(self):
+        """The error says which server it was, by program and arguments."""
+        with self.assertRaisesRegex(ServerStartError, r"\(python\S* .*server\.py 0 die\)"):
+            ServerProcess(self.command("0", "die")).start()
 
     def test_program_that_does_not_exist(self):
         """The error names the program."""
