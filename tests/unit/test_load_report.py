@@ -200,7 +200,8 @@ class TestHandOver(unittest.TestCase):
         self.assertIsNone(reader.latest())
         whole = path.read_text().splitlines(keepends=True)[0]
         with path.open("a") as file:
-            file.write(whole[:5])
+            file.write(whole + whole[:5])
+        self.assertEqual(reader.latest(), Progress("sequential", 1, 9, 0))
         self.assertIsNone(reader.latest())
         with path.open("a") as file:
             file.write(whole[5:])
