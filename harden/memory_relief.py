@@ -109,7 +109,7 @@ class MemoryRelief:
             machine = float(importlib.import_module("psutil").virtual_memory().percent)
         except Exception as error:
             raise MemoryProbeError(
-                f"how full memory is cannot be said: psutil failed with {type(error).__name__}; "
+                f"how full memory is, is unavailable ({type(error).__name__} from psutil); "
                 "check `python -c 'import psutil'`"
             ) from error
         limit, used = cgroup_limit_bytes(), self.in_use_bytes()

@@ -72,8 +72,9 @@ def _folder(path: object) -> str:
 
 
 def _path_error(path: object, what: str, fix: str) -> ValidationError:
+    given = str(path) if isinstance(path, os.PathLike) else path
     return ValidationError(
-        f"the model path {shown(path)} {what}. {fix}", setting="model path", value=path, fix=fix
+        f"the model path {shown(given)} {what}. {fix}", setting="model path", value=path, fix=fix
     )
 
 

@@ -141,7 +141,7 @@ def _ends_like_a_file(path: str) -> bool:
 
 def _path_start(word: str) -> int | None:
     """Where in a word a path begins; None if it holds none."""
-    if "/" not in word and "\\" not in word:
+    if ("/" not in word and "\\" not in word) or _is_ordinary(word.rstrip(",;.:!?")):
         return None
     begin = 0
     address = _WEB_ADDRESS.search(word)

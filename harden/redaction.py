@@ -43,7 +43,7 @@ _HEADER = re.compile(
 )
 _ASSIGNED = re.compile(
     r"""(?ix)
-    ( (?<![A-Z0-9])(?:[A-Z0-9]{1,30}[_-]){0,6}
+    ( (?<!/)
       (?: api[_-]?key | (?:access|secret|private|signing|encryption|auth)[_-]?key
         | (?:access|auth|api|bearer|refresh|hf|hub|session|id|secret)[_-]?token
         | password | passwd | passphrase | secret | credentials? )
@@ -128,8 +128,8 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _redact_known(text: str, secrets: Iterable[str]) -> str:
-    spellings = {spelling for secret in secrets if secret for spelling in spellings(secret)}
-    for spelling in sorted(spellings, key=len, reverse=True):
+    wanted = {spelling for secret in secrets if secret for spelling in spellings(secret)}
+    for spelling in sorted(wanted, key=len, reverse=True):
         text = text.replace(spelling, _KEY)
     return text
 
