@@ -7,6 +7,7 @@ are not numbers never compare as good.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harden.load.verdict import GateResult, Verdict
@@ -134,9 +135,10 @@ def memory_growths(
     """
     rows = []
     for process in sorted({*before_mb, *after_mb}) or ["server"]:
-        comparable = same_worker or process != "worker"
-        before = before_mb.get(process) if comparable else None
-        rows.append(memory_growth(scenario, process, before, after_mb.get(process)))
+        row = memory_growth(scenario, process, before_mb.get(process), after_mb.get(process))
+        if process == "worker" and not same_worker:
+            row = replace(row, measured="started anew", verdict=Verdict.INCONCLUSIVE)
+        rows.append(row)
     return rows
 
 

@@ -109,6 +109,7 @@ class TestMemory(unittest.TestCase):
         figures = {"gateway": 10.0, "worker": 10.0}
         rows = gates.memory_growths("s", figures, figures, same_worker=False)
         self.assertEqual([r.verdict for r in rows], [Verdict.PASS, Verdict.INCONCLUSIVE])
+        self.assertEqual(rows[1].measured, "started anew")
 
 
 class TestLedgers(unittest.TestCase):
