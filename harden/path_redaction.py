@@ -146,6 +146,8 @@ def _path_start(word: str) -> int | None:
     begin = 0
     address = _WEB_ADDRESS.search(word)
     if address:
+        if (before := _path_start(word[: address.start()])) is not None:
+            return before
         begin = address.end()
     elif other := _OTHER_ADDRESS.search(word):
         return other.start()

@@ -68,7 +68,7 @@ _LONG_RUN = re.compile(rf"[A-Za-z0-9]{{{_SHORTEST_UNKNOWN_KEY},}}+")
 
 _LOCAL_PART = r"\w.!#$%&'*+/=?^`{|}~-"
 _E_MAIL = re.compile(
-    rf"(?<![{_LOCAL_PART}])[{_LOCAL_PART}]++@(?:[\w-]++\.)++[^\W\d_][\w-]++", re.UNICODE
+    rf"(?<![{_LOCAL_PART}])[{_LOCAL_PART}]++@(?:[\w-]++\.(?=\w))++[^\W\d_][\w-]++", re.UNICODE
 )
 
 
