@@ -40,10 +40,12 @@ from harden.load.plan import (
     DEFAULT_SCENARIOS,
     DEFAULT_SIZES,
     SCENARIOS,
+    SIZE_OPTIONS,
     Release,
     Sizes,
     parse_scenarios,
     requests_of,
+    size_flag,
 )
 from harden.load.records import RequestRecord
 from harden.load.report import TABLE_HEADINGS, Report, table_rows, text_table
@@ -71,14 +73,12 @@ def add_options(parser: LocustArgumentParser) -> None:
         default=DEFAULT_SCENARIOS,
         help=f"comma list of {', '.join(SCENARIOS)}",
     )
-    for flag, default, text in (
-        ("--warm-up", DEFAULT_SIZES.warm_up, "requests before the sequential scenario measures"),
-        ("--requests", DEFAULT_SIZES.requests, "measured requests of the sequential scenario"),
-        ("--rounds", DEFAULT_SIZES.rounds, "rounds of the concurrent scenario"),
-        ("--max-tokens", DEFAULT_SIZES.max_tokens, "most tokens to generate a request"),
-    ):
-        variable = "HARDEN_STRESS_" + flag.removeprefix("--").replace("-", "_").upper()
-        parser.add_argument(flag, env_var=variable, type=int, default=default, help=text)
+    for name, text in SIZE_OPTIONS.items():
+        default = getattr(DEFAULT_SIZES, name)
+        variable = f"HARDEN_STRESS_{name.upper()}"
+        parser.add_argument(
+            size_flag(name), env_var=variable, type=type(default), default=default, help=text
+        )
 
 
 class StressUser(User):
@@ -346,13 +346,7 @@ def _target(environment: Environment) -> str:
 
 def _scenarios(environment: Environment) -> tuple[Scenario, ...]:
     options: Any = environment.parsed_options
-    sizes = Sizes(
-        warm_up=options.warm_up,
-        requests=options.requests,
-        rounds=options.rounds,
-        max_tokens=options.max_tokens,
-    )
-    return parse_scenarios(options.scenario, sizes)
+    return parse_scenarios(options.scenario, Sizes.of(options))
 
 
 def _add_tab(web_ui: Any, stage: Stage) -> None:

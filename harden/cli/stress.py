@@ -14,7 +14,15 @@ from harden.exceptions import DependencyError, ServerStartError, ValidationError
 from harden.load.connection import check_url
 from harden.load.locust_process import python_path, run_locust
 from harden.load.metrics_client import MetricsClient, ServerMetricsError
-from harden.load.plan import DEFAULT_SCENARIOS, DEFAULT_SIZES, SCENARIOS, Sizes, parse_scenarios
+from harden.load.plan import (
+    DEFAULT_SCENARIOS,
+    DEFAULT_SIZES,
+    SCENARIOS,
+    SIZE_OPTIONS,
+    Sizes,
+    parse_scenarios,
+    size_flag,
+)
 from harden.load.verdict import Verdict
 from harden.server_process import ServerProcess
 
@@ -50,14 +58,10 @@ def register(subparsers: Any) -> None:
         "--model", default="tiny", help="model of the server started here (default: %(default)s)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
-    for flag, default, text in (
-        ("--warm-up", DEFAULT_SIZES.warm_up, "requests before the sequential scenario measures"),
-        ("--requests", DEFAULT_SIZES.requests, "measured requests of the sequential scenario"),
-        ("--rounds", DEFAULT_SIZES.rounds, "rounds of the concurrent scenario, 10 requests each"),
-        ("--max-tokens", DEFAULT_SIZES.max_tokens, "most tokens to generate a request"),
-    ):
+    for name, text in SIZE_OPTIONS.items():
+        default = getattr(DEFAULT_SIZES, name)
         help_text = f"{text} (default: %(default)s)"
-        parser.add_argument(flag, type=int, default=default, metavar="N", help=help_text)
+        parser.add_argument(size_flag(name), type=type(default), default=default, help=help_text)
     parser.set_defaults(run=run)
 
 
@@ -71,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         DependencyError: Locust or rich is not installed.
     """
     try:
-        parse_scenarios(arguments.scenario, _sizes(arguments))
+        parse_scenarios(arguments.scenario, Sizes.of(arguments))
         url = check_url(arguments.url) if arguments.url else None
     except ValidationError as error:
         print(f"harden stress: {error}", file=sys.stderr)
@@ -98,10 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _stress(url: str, arguments: argparse.Namespace, display: Display) -> Report | None:
     MetricsClient(url).scrape()
-    sizes = _sizes(arguments)
-    options = ["--scenario", arguments.scenario]
-    options += ["--warm-up", str(sizes.warm_up), "--requests", str(sizes.requests)]
-    options += ["--rounds", str(sizes.rounds), "--max-tokens", str(sizes.max_tokens)]
+    options = ["--scenario", arguments.scenario, *Sizes.of(arguments).arguments()]
     with display.progress() as observe:
         outcome = run_locust(url, options, observe)
     if outcome.report is None:
@@ -143,15 +144,6 @@ def _terminated_cleanly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _sizes(arguments: argparse.Namespace) -> Sizes:
-    return Sizes(
-        warm_up=arguments.warm_up,
-        requests=arguments.requests,
-        rounds=arguments.rounds,
-        max_tokens=arguments.max_tokens,
-    )
 
 
 def _require(*modules: str) -> None:

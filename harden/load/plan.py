@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_SCENARIOS",
     "DEFAULT_SIZES",
     "SCENARIOS",
+    "SIZE_OPTIONS",
     "Release",
     "Scenario",
     "Sizes",
@@ -24,6 +25,7 @@ __all__ = [
     "prompt_text",
     "releases_of",
     "requests_of",
+    "size_flag",
 ]
 
 _WORDS = (
@@ -43,8 +45,8 @@ class Scenario:
         rounds: how often the users are released together.
         requests_each: requests of each user in a round, one after the other.
         max_tokens: most tokens to generate a request.
-        unstreamed_rounds: whether every second round asks for whole answers instead of events.
         prompt_characters: length of every prompt.
+        answers: "streamed", "whole", or "mixed": every second round whole.
     """
 
     name: str
@@ -53,8 +55,8 @@ class Scenario:
     rounds: int
     requests_each: int
     max_tokens: int
-    unstreamed_rounds: bool = False
-    prompt_characters: int = 200
+    prompt_characters: int
+    answers: str
 
     @property
     def total(self) -> int:
@@ -100,23 +102,61 @@ class Sizes:
         requests: measured requests of the sequential scenario.
         rounds: rounds of the concurrent scenario.
         max_tokens: most tokens to generate a request.
+        prompt_characters: length of every prompt.
+        answers: "streamed", "whole", or what each scenario does by itself ("mixed").
     """
 
     warm_up: int = 10
     requests: int = 100
     rounds: int = 6
     max_tokens: int = 32
+    prompt_characters: int = 200
+    answers: str = "mixed"
 
     def __post_init__(self) -> None:
         """Refuse sizes that leave nothing to do."""
-        for field in dataclasses.fields(self):
-            value, smallest = getattr(self, field.name), 0 if field.name == "warm_up" else 1
-            if value < smallest:
-                flag = "--" + field.name.replace("_", "-")
-                fix = f"give {smallest} or more"
-                raise ValidationError(
-                    f"{flag} is {value}; {fix}", setting=flag, value=value, fix=fix
-                )
+        for name in SIZE_OPTIONS:
+            value = getattr(self, name)
+            if name == "answers":
+                wrong, fix = value not in ANSWERS, f"choose among {', '.join(ANSWERS)}"
+            else:
+                smallest = 0 if name == "warm_up" else 1
+                wrong, fix = value < smallest, f"give {smallest} or more"
+            if wrong:
+                flag = size_flag(name)
+                message = f"{flag} is {value}; {fix}"
+                raise ValidationError(message, setting=flag, value=value, fix=fix)
+
+    @classmethod
+    def of(cls, options: Any) -> Sizes:
+        """Read the attributes of the same names, of argparse's namespace say.
+
+        Raises:
+            ValidationError: a size that leaves nothing to do.
+        """
+        return cls(**{name: getattr(options, name) for name in SIZE_OPTIONS})
+
+    def arguments(self) -> list[str]:
+        """Return the sizes as a command line."""
+        pairs = ((size_flag(name), str(getattr(self, name))) for name in SIZE_OPTIONS)
+        return [word for pair in pairs for word in pair]
+
+
+ANSWERS = ("mixed", "streamed", "whole")
+SIZE_OPTIONS: Mapping[str, str] = {
+    "warm_up": "requests before the sequential scenario measures",
+    "requests": "measured requests of the sequential scenario",
+    "rounds": "rounds of the concurrent scenario, 10 requests each",
+    "max_tokens": "most tokens to generate a request",
+    "prompt_characters": "length of every prompt",
+    "answers": f"{', '.join(ANSWERS)}: how answers are asked for",
+}
+"""Name and help of each size that can be chosen on a command line."""
+
+
+def size_flag(name: str) -> str:
+    """Return the option of a size."""
+    return "--" + name.replace("_", "-")
 
 
 DEFAULT_SIZES = Sizes()
@@ -130,6 +170,8 @@ def _sequential(sizes: Sizes) -> Scenario:
         rounds=1,
         requests_each=sizes.requests,
         max_tokens=sizes.max_tokens,
+        prompt_characters=sizes.prompt_characters,
+        answers="streamed" if sizes.answers == "mixed" else sizes.answers,
     )
 
 
@@ -140,8 +182,9 @@ def _concurrent(sizes: Sizes) -> Scenario:
         warm_up=1,
         rounds=sizes.rounds,
         requests_each=1,
-        unstreamed_rounds=True,
         max_tokens=sizes.max_tokens,
+        prompt_characters=sizes.prompt_characters,
+        answers=sizes.answers,
     )
 
 
@@ -180,7 +223,7 @@ def releases_of(scenario: Scenario, seed: int) -> tuple[Sequence[Release], Seque
     """
 
     def release(stage: str, number: int, requests: int) -> Release:
-        streamed = not (scenario.unstreamed_rounds and number % 2)
+        streamed = {"streamed": True, "whole": False}.get(scenario.answers, number % 2 == 0)
         sizes = (scenario.max_tokens, scenario.prompt_characters)
         return Release(scenario.name, stage, number, requests, streamed, *sizes, seed)
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on")
     parser.add_argument("--served-model-name", help="the model's name for clients")
     own, upstream_arguments = parser.parse_known_args()
-    threading.Thread(target=end_with_gateway, name="lifeline", daemon=True).start()
+    threading.Thread(target=end_with_gateway, args=[own.socket], daemon=True).start()
 
     import mlx_lm.server  # noqa: PLC0415 - the lifeline must watch while this loads
 

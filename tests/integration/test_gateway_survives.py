@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -205,8 +206,11 @@ def test_a_worker_does_not_outlive_its_gateway(make_mlx_server):
     """After kill -9 of the gateway the worker is gone, though nobody told it."""
     server = make_mlx_server()
     worker = psutil.Process(server.worker_pid)
+    sockets = [Path(c.laddr) for c in worker.net_connections("unix") if c.laddr]
+    assert sockets
     os.kill(server.pid, signal.SIGKILL)
     wait_until(lambda: not worker.is_running(), what="the worker has ended", within_s=10)
+    assert not [path for path in sockets if path.parent.exists()]
 
 
 @pytest.mark.parametrize("stream", [True, False])

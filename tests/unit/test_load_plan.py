@@ -73,6 +73,34 @@ class TestReleases(unittest.TestCase):
         self.assertEqual({r.streamed for r in releases_of(sequential, 1)[1]}, {True})
         self.assertEqual({r.streamed for r in releases_of(concurrent, 1)[1]}, {True, False})
 
+    def test_answers_as_asked_for(self):
+        """The operator can have all answers streamed, or none."""
+        for answers, expected in (("streamed", {True}), ("whole", {False})):
+            for scenario in parse_scenarios("", Sizes(answers=answers)):
+                self.assertEqual({r.streamed for r in releases_of(scenario, 1)[1]}, expected)
+
+    def test_prompts_as_long_as_asked_for(self):
+        """The length of the prompts goes into every request."""
+        scenario = parse_scenarios("concurrent", Sizes(prompt_characters=77))[0]
+        release = releases_of(scenario, 1)[1][0]
+        self.assertEqual({len(r.prompt) for r in requests_of(release, "user")}, {77})
+
+    def test_an_unknown_kind_of_answer(self):
+        """It is refused with the ones that there are."""
+        with self.assertRaisesRegex(ValidationError, "choose among mixed, streamed, whole"):
+            Sizes(answers="none")
+
+    def test_sizes_survive_a_command_line(self):
+        """What one program hands the other as options means the same there."""
+        sizes = Sizes(warm_up=1, requests=2, rounds=3, max_tokens=4, answers="whole")
+        words = iter(sizes.arguments())
+        given = {flag[2:].replace("-", "_"): value for flag, value in zip(words, words, strict=True)}
+        self.assertEqual(given["answers"], "whole")
+        self.assertEqual(
+            {k: int(v) for k, v in given.items() if k != "answers"},
+            {"warm_up": 1, "requests": 2, "rounds": 3, "max_tokens": 4, "prompt_characters": 200},
+        )
+
     def test_no_warm_up(self):
         """Then there is no release for it."""
         sequential = parse_scenarios("sequential", Sizes(warm_up=0))[0]
