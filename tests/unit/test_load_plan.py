@@ -94,7 +94,9 @@ class TestReleases(unittest.TestCase):
         """What one program hands the other as options means the same there."""
         sizes = Sizes(warm_up=1, requests=2, rounds=3, max_tokens=4, answers="whole")
         words = iter(sizes.arguments())
-        given = {flag[2:].replace("-", "_"): value for flag, value in zip(words, words, strict=True)}
+        given = {
+            flag[2:].replace("-", "_"): value for flag, value in zip(words, words, strict=True)
+        }
         self.assertEqual(given["answers"], "whole")
         self.assertEqual(
             {k: int(v) for k, v in given.items() if k != "answers"},
