@@ -18,7 +18,7 @@ _LENGTH_BYTES = 8
 _LARGEST_HEADER_BYTES = 100_000_000
 _BITS_PER_BYTE = 8
 _ESCAPE_LENGTH = 6
-_PARTIAL_WORD = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-)$")
+_PARTIAL_VALUE = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.|[eE][+-]?)$")
 
 # https://github.com/huggingface/safetensors: safetensors/src/tensor.rs, Dtype
 _BITS_PER_ELEMENT = {
@@ -120,7 +120,7 @@ def _describe(error: json.JSONDecodeError, text: str) -> str:
     cut_off = (
         not rest
         or "Unterminated string" in error.msg
-        or bool(_PARTIAL_WORD.match(rest))
+        or bool(_PARTIAL_VALUE.match(rest))
         or ("escape" in error.msg and len(rest) < _ESCAPE_LENGTH)
     )
     # Not error.msg's document, which is the entry's content.
