@@ -15,6 +15,7 @@ from harden.gateway.dispatch import Flight
 from harden.gateway.refusal import Refusal
 from harden.gateway.relay import StreamRelay, Usage, read_usage
 from harden.redaction import redact
+from harden.retrying import is_transport_error
 from harden.sse import split_events
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ class Completion:
                     await _stream(response, job)
                 else:
                     _answer_whole(await response.read(), job)
-        except (aiohttp.ClientError, ConnectionError, EOFError):
+        except (aiohttp.ClientError, OSError) as error:
+            if not is_transport_error(error):
+                raise
             raise AnswerLostError from None
 
 

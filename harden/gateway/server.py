@@ -61,12 +61,18 @@ class GatewayServer:
             running=lambda: self._admission.running, waiting=lambda: self._admission.waiting
         )
         self._metrics.bind_worker(self._worker_figures)
+        self._metrics.bind_mode(self._cache_mode)
 
     def _worker_figures(self) -> WorkerFigures | None:
         worker = self._supervisor.current
         if worker is None:
             return None
         return worker.figures(ready=self._dispatch.worker is worker)
+
+    def _cache_mode(self) -> tuple[str, bool]:
+        worker = self._supervisor.current
+        status = worker.status if worker else {}
+        return status.get("mode", "normal"), status.get("cache_enabled", True)
 
     async def run(self, on_listening: Callable[[str], None]) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harden.exceptions import ServerStartError
 from harden.gateway.worker import Worker
+from harden.retrying import RetryPolicy
 
 if TYPE_CHECKING:
     from harden.gateway.backends import Backend
@@ -23,6 +24,7 @@ _POLL_INTERVAL_S = 0.05
 _HEARTBEAT_INTERVAL_S = 1.0
 _HEARTBEAT_TIMEOUT_S = 5.0
 _DEATHS_BEFORE_GIVING_UP = 5
+_BACKOFF = RetryPolicy(max_retries=_DEATHS_BEFORE_GIVING_UP, backoff_ms=100)
 _LONGEST_BACKOFF_S = 5.0
 
 
@@ -122,7 +124,7 @@ class Supervisor:
         """No wait after a death at work: that request is known; longer ones after idle deaths."""
         if self._idle_deaths == 0:
             return 0.0
-        return float(min(_LONGEST_BACKOFF_S, 0.1 * 2 ** (self._idle_deaths - 1)))
+        return min(_LONGEST_BACKOFF_S, _BACKOFF.delay_s(self._idle_deaths - 1))
 
     async def _watch(self, worker: Worker) -> None:
         if not await self._wait_until_ready(worker):

@@ -25,6 +25,7 @@ __all__ = ["HTTPServer", "install"]
 
 logger = logging.getLogger(__name__)
 
+_NO_LIMIT = 1 << 63
 _UPSTREAM_RUN_HTTP_SERVER = upstream._run_http_server  # noqa: SLF001 - named in the contract
 
 
@@ -89,12 +90,14 @@ def _run(
     on_hopeless: Callable[[], None],
 ) -> None:
     arguments = model_provider.cli_args
-    max_bytes = arguments.prompt_cache_bytes
-    prompt_cache = PromptCache(
-        arguments.prompt_cache_size, **({} if max_bytes is None else {"max_bytes": max_bytes})
-    )
     name = public_model_name(arguments.model, served_model_name)
     service = Service(model_name=name, behind_gateway=behind_gateway)
+    max_bytes = arguments.prompt_cache_bytes
+    prompt_cache = PromptCache(
+        arguments.prompt_cache_size,
+        _NO_LIMIT if max_bytes is None else max_bytes,
+        errors=service.errors,
+    )
     generator = ResponseGenerator(model_provider, prompt_cache, on_hopeless)
     generator.service = service
     service.attach(generator, prompt_cache)

@@ -9,6 +9,8 @@ from typing import Any
 import mlx_lm.server as upstream
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
+from harden.error_handler import ErrorHandler
+
 __all__ = ["PromptCache", "ReuseFigures"]
 
 
@@ -30,22 +32,60 @@ class PromptCache(upstream.LRUPromptCache):  # type: ignore[misc]  # mlx_lm publ
     token is always computed anew.
     """
 
-    def __init__(self, max_size: int = 10, max_bytes: int = 1 << 63) -> None:
-        """Hold at most ``max_size`` sequences and ``max_bytes`` bytes of keys and values."""
+    def __init__(
+        self,
+        max_size: int = 10,
+        max_bytes: int = 1 << 63,
+        *,
+        errors: ErrorHandler | None = None,
+    ) -> None:
+        """Hold at most ``max_size`` sequences and ``max_bytes`` bytes of keys and values.
+
+        ``errors`` is told of every failure and success, and says when to do without the cache.
+        """
         super().__init__(max_size, max_bytes)
+        self._errors = errors or ErrorHandler()
         self._counts = threading.Lock()
         self._query_tokens = 0
         self._hit_tokens = 0
 
     def fetch_nearest_cache(self, model: Any, tokens: list[int]) -> tuple[Any, list[int]]:
-        """The longest reusable cache for ``tokens``, and the tokens that it does not cover."""
-        cache, rest = super().fetch_nearest_cache(model, tokens)
+        """The longest reusable cache for ``tokens``, and the tokens that it does not cover.
+
+        A cache that fails costs the request its cache and nothing else.
+        """
+        cache, rest = self._fetch(model, tokens)
         if cache is not None and not rest:
             cache, rest = _without_last_token(cache, tokens)
         with self._counts:
             self._query_tokens += len(tokens)
             self._hit_tokens += len(tokens) - len(rest)
         return cache, rest
+
+    def _fetch(self, model: Any, tokens: list[int]) -> tuple[Any, list[int]]:
+        found: tuple[Any, list[int]] = (None, tokens)
+        if self._is_used():
+            try:
+                found = super().fetch_nearest_cache(model, tokens)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the request can go on
+                self._errors.handle_cache_error(error, in_request=True)
+                return None, tokens
+        self._errors.record_cache_success()
+        return found
+
+    def insert_cache(
+        self, model: Any, tokens: list[int], prompt_cache: Any, *, cache_type: str = "assistant"
+    ) -> None:
+        """Keep a cache for later requests, unless the cache is out of use or fails."""
+        if not self._is_used():
+            return
+        try:
+            super().insert_cache(model, tokens, prompt_cache, cache_type=cache_type)
+        except Exception as error:  # noqa: BLE001 - the answer is complete all the same
+            self._errors.handle_cache_error(error)
+
+    def _is_used(self) -> bool:
+        return self._errors.check_degradation_status()["cache_enabled"]
 
     def figures(self) -> ReuseFigures:
         """Counts and sizes, for metrics; callable from any thread."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CacheNotFound, scan_cache_dir
 
+from harden.error_handler import ErrorHandler
 from harden.memory_probes import memory_by_kind
 from harden.metrics_collector import MetricsCollector
 from harden.server_metrics import ServerMetrics
@@ -36,10 +37,17 @@ class Service:
         """``attach`` must follow before anything is asked of it."""
         self.model_name = model_name
         self.behind_gateway = behind_gateway
-        self.metrics = ServerMetrics(MetricsCollector())
+        collector = MetricsCollector()
+        self.metrics = ServerMetrics(collector)
+        self.metrics.bind_mode(self._mode)
+        self.errors = ErrorHandler(metrics=collector)
         # Behind a gateway only the gateway can reach us, and it has asked for the key.
         self.api_key = None if behind_gateway else os.environ.get("HARDEN_API_KEY") or None
         self.metrics_key = os.environ.get("METRICS_API_KEY") or self.api_key
+
+    def _mode(self) -> tuple[str, bool]:
+        status = self.errors.check_degradation_status()
+        return status["mode"], status["cache_enabled"]
 
     def attach(self, generator: ResponseGenerator, prompt_cache: PromptCache) -> None:
         """Connect the parts that exist only once the server runs."""
@@ -57,8 +65,11 @@ class Service:
     def status(self) -> dict[str, Any]:
         """Everything that the gateway asks of its worker, in one answer."""
         reuse = self._prompt_cache.figures()
+        mode, cache_enabled = self._mode()
         return {
             "ready": self.is_ready(),
+            "mode": mode,
+            "cache_enabled": cache_enabled,
             "generated_tokens": self._generator.progress.tokens,
             "stalled_s": self._generator.progress.stalled_s,
             "generation_restarts": self._generator.thread_restarts,
