@@ -14,6 +14,7 @@ from harden.exceptions import ServerStartError
 from harden.gateway.admission import Admission
 from harden.gateway.application import Application
 from harden.gateway.completion import Completion
+from harden.gateway.completion_endpoint import CompletionEndpoint
 from harden.gateway.dispatch import Dispatch
 from harden.gateway.supervisor import Supervisor
 from harden.metrics_collector import MetricsCollector
@@ -50,12 +51,10 @@ class GatewayServer:
             stall_timeout_s=configuration.stall_timeout_s,
             warm_up=configuration.warm_up,
         )
+        completion = Completion(configuration, self._admission, self._dispatch)
+        self._completions = CompletionEndpoint(configuration, completion, self._metrics)
         self._application = Application(
-            configuration,
-            Completion(configuration, self._admission, self._dispatch),
-            self._dispatch,
-            self._supervisor,
-            self._metrics,
+            configuration, self._completions, self._dispatch, self._supervisor, self._metrics
         )
         self._metrics.bind_queue(
             running=lambda: self._admission.running, waiting=lambda: self._admission.waiting
@@ -119,14 +118,14 @@ class GatewayServer:
         await self._drain(signals)
 
     async def _drain(self, signals: _Signals) -> None:
-        self._application.draining = True
-        in_flight = self._application.in_flight
+        self._completions.draining = True
+        in_flight = self._completions.in_flight
         if in_flight == 0:
             return
         timeout_s = self._configuration.drain_timeout_s
         logger.info("Stopping: %d requests may take %g s to end", in_flight, timeout_s)
         ends = {
-            asyncio.create_task(self._application.idle.wait()),
+            asyncio.create_task(self._completions.idle.wait()),
             asyncio.create_task(signals.next()),
         }
         _, pending = await asyncio.wait(
@@ -135,7 +134,7 @@ class GatewayServer:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-        await self._application.end_requests()
+        await self._completions.end_requests()
 
     def _listen(self) -> socket.socket:
         host, port = self._configuration.host, self._configuration.port
