@@ -136,7 +136,8 @@ def _misfit(version: str, requirement: Requirement) -> str:
     needed = f"{requirement.min_version} or newer"
     if requirement.below_version:
         needed += f", below {requirement.below_version}"
-    return f"{requirement.distribution} {version} will not do, {needed} is needed: {requirement.reason}"
+    name = f"{requirement.distribution} {version}"
+    return f"{name} will not do, {needed} is needed: {requirement.reason}"
 
 
 def _stated_version(imported: Any, module: str) -> str:

@@ -112,7 +112,9 @@ class UnsupportedUpstreamError(HardenError):
         missing: names of the upstream attributes that were not there, if that is the reason.
     """
 
-    def __init__(self, message: str = "", *, version: str = "", missing: tuple[str, ...] = ()):
+    def __init__(
+        self, message: str = "", *, version: str = "", missing: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.version = version
         self.missing = missing

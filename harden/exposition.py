@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from harden.bearer import bearer_matches
+from harden.error_answer import ErrorAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,6 @@ __all__ = [
     "PROMETHEUS_CONTENT_TYPE",
     "ExpositionResponse",
     "MetricsSource",
-    "bearer_matches",
     "respond",
 ]
 
@@ -112,7 +112,6 @@ def _answer(
             HTTPStatus.UNAUTHORIZED,
             "a valid key is needed: send it as 'Authorization: Bearer KEY'",
             "invalid_api_key",
-            headers={"WWW-Authenticate": 'Bearer realm="metrics"'},
         )
     return _metrics(_parameters(query), source)
 
@@ -162,10 +161,9 @@ def _error(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ExpositionResponse:
-    ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    kind = "server_error" if ours else "invalid_request_error"
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return _json(status, {"error": error}, headers)
+    error = ErrorAnswer(status, message, code, param)
+    headers = {"Content-Type": _JSON_CONTENT_TYPE, **error.headers, **(headers or {})}
+    return ExpositionResponse(status, headers, error.body())
 
 
 def _json(

@@ -36,7 +36,7 @@ def _switch(flag: str, help_text: str, group: str, *, default: bool = False) -> 
 _UPSTREAM = (
     Setting(
         "--model",
-        "a model folder, a hub id, or one of the embedded models tiny and smollm2",
+        "a model folder, a hub id, or the embedded model tiny",
         _MODEL,
         parse_text,
         "tiny",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["preflight", "register", "report_problems", "run"]
 
-_BUILT_IN_MODELS = ("tiny", "tiny-sliding", "smollm2")
+_BUILT_IN_MODELS = ("tiny", "tiny-sliding")
 
 
 def register(subparsers: Any) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from harden.gateway.refusal import error_object
 from harden.sse import format_comment, format_event
 
 if TYPE_CHECKING:
@@ -70,10 +68,10 @@ class ClientAnswer:
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error: as JSON, or as the stream's last event if it has begun."""
         if self._stream is None:
-            self.body(refusal.status, refusal.body(), refusal.headers)
+            answer = refusal.answer
+            self.body(answer.status, answer.body(), answer.headers)
             return
-        error = error_object(refusal.status, refusal.message, refusal.code, refusal.param)
-        await self._write(self._stream, format_event(json.dumps(error), "error"))
+        await self._write(self._stream, format_event(refusal.answer.json(), "error"))
         self._stream.force_close()
         await self.end()
 

@@ -102,7 +102,7 @@ class CompletionEndpoint:
             except asyncio.CancelledError:
                 self._raise_why_ended()
         except Refusal as refusal:
-            record.status = refusal.status
+            record.status = refusal.answer.status
             with contextlib.suppress(ClientLeftError):
                 await answer.refuse(refusal)
         except web.HTTPException as error:

@@ -104,9 +104,9 @@ def _request_id(request: web.Request) -> str:
 
 def _error_response(refusal: Refusal, headers: dict[str, str]) -> web.Response:
     return web.Response(
-        status=refusal.status,
-        body=refusal.body(),
-        headers={**headers, **refusal.headers},
+        status=refusal.answer.status,
+        body=refusal.answer.body(),
+        headers={**headers, **refusal.answer.headers},
         content_type="application/json",
     )
 

@@ -17,8 +17,10 @@ from harden.metrics_routes import METRICS_PATHS, metrics_query
 from harden.mlx.measurement import MeasuredGenerator
 from harden.mlx.refusal import Refusal
 from harden.request_record import CLIENT_CLOSED_REQUEST, RequestRecord
+from harden.sse import format_event
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from http.client import HTTPMessage
 
     from harden.mlx.service import Service
@@ -29,7 +31,6 @@ DEADLINE_HEADER = "X-Harden-Timeout-Ms"
 """Milliseconds that a request may still take; the gateway sends it, the worker enforces it."""
 
 _CONNECTION_CHECK_INTERVAL_S = 0.1
-_HEADERS_OF_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 _COMPLETION_PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/chat/completions"})
 
 
@@ -114,7 +115,7 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
                 super().do_POST()
             record.status = self._status or record.status
         except Refusal as refusal:
-            record.status = refusal.status
+            record.status = refusal.answer.status
             self._refuse(refusal)
         except OSError:
             record.status = CLIENT_CLOSED_REQUEST
@@ -143,22 +144,24 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
             raise ClientGoneError
 
     def _refuse(self, refusal: Refusal) -> None:
-        body = refusal.body()
+        answer = refusal.answer
         try:
             if not self._headers_sent:
                 self._headers_buffer: list[bytes] = []  # upstream may have begun a 200 in it
-                self._send_json(refusal.status, body)
+                self._send_json(answer.status, answer.body(), answer.headers)
             else:
-                self.wfile.write(b"data: " + body + b"\n\n")
+                self.wfile.write(format_event(answer.json()))
                 self.wfile.flush()
         except OSError:
             self.close_connection = True
 
-    def _send_json(self, status: int, body: bytes) -> None:
+    def _send_json(
+        self, status: int, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        for name, value in _HEADERS_OF_STATUS.get(status, {}).items():
+        for name, value in (headers or {}).items():
             self.send_header(name, value)
         self._set_cors_headers()
         self.end_headers()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from harden.error_answer import ErrorAnswer
 from harden.redaction import redact
 
 __all__ = ["GenerationLostError", "Refusal"]
-
-_SERVER_ERRORS = 500
 
 
 class GenerationLostError(RuntimeError):
@@ -32,29 +30,13 @@ class Refusal(BaseException):
     it, and this must reach our handler instead.
 
     Attributes:
-        status: HTTP status.
-        message: what the client reads; redacted.
-        code: a word for programs, as in OpenAI's error objects.
-        param: the request's field that was wrong, if one was.
-        lost_batch: of a lost generation, what a gateway in front needs to see who fell together.
+        answer: what the client gets.
     """
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str,
-        param: str | None = None,
-        lost_batch: int | None = None,
-    ) -> None:
-        """``message`` is redacted here."""
+    def __init__(self, status: int, message: str, **details: Any) -> None:
+        """``details`` are the further fields of ErrorAnswer; the message is redacted here."""
         super().__init__(message)
-        self.status = status
-        self.message = redact(message)
-        self.code = code
-        self.param = param
-        self.lost_batch = lost_batch
+        self.answer = ErrorAnswer(status, redact(message), **details)
 
     @classmethod
     def of_error(cls, error: Exception) -> Refusal:
@@ -64,20 +46,8 @@ class Refusal(BaseException):
         client's; a lost generation thread is ours.
         """
         if isinstance(error, GenerationLostError):
-            return cls(503, str(error), code="generation_lost", lost_batch=error.batch)
+            lost = {"code": "generation_lost", "retry_after_s": 1, "lost_batch": error.batch}
+            return cls(503, str(error), **lost)
         if isinstance(error, RuntimeError):
             return cls(500, "The server could not generate an answer.", code="internal_error")
         return cls(400, f"The request could not be processed: {error}", code="invalid_request")
-
-    def body(self) -> bytes:
-        """OpenAI's error object as JSON."""
-        kind = "invalid_request_error" if self.status < _SERVER_ERRORS else "server_error"
-        error: dict[str, Any] = {
-            "message": self.message,
-            "type": kind,
-            "param": self.param,
-            "code": self.code,
-        }
-        if self.lost_batch is not None:
-            error["lost_batch"] = self.lost_batch
-        return json.dumps({"error": error}).encode()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,32 +14,36 @@ import unittest
 from http.client import HTTPConnection
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from unittest import mock
+
+import uvicorn
 
 from harden.models.tiny import tiny_model_path
 from harden.server_handle import ServerHandle
 from harden.server_process import ServerProcess
+from tests.waiting import wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DAMAGED = b'"cut off'
 
 
-def load_stdlib_server():
-    spec = importlib.util.spec_from_file_location("stdlib_server", EXAMPLES / "stdlib_server.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.Handler.log_message = lambda *_: None
     return module
 
 
-class TestStdlibServer(unittest.TestCase):
+class ServerExample:
+    """What both examples do, asked over HTTP. A subclass says how its example is served."""
+
+    name = ""
+
     def setUp(self):
-        self.example = load_stdlib_server()
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self.example.Handler)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.port = server.server_address[1]
+        self.example = load(self.name)
+        self.port = self.serve()
+
+    def serve(self):
+        raise AssertionError("a subclass serves")
 
     def request(self, method, path, body=None, **headers):
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -51,8 +57,8 @@ class TestStdlibServer(unittest.TestCase):
 
     def test_it_is_shorter_than_sixty_lines(self):
         """What harden asks of a server's author fits on a screen."""
-        for example in EXAMPLES.glob("*.py"):
-            self.assertLess(len(example.read_text(encoding="utf-8").splitlines()), 60, example.name)
+        lines = (EXAMPLES / f"{self.name}.py").read_text(encoding="utf-8").splitlines()
+        self.assertLess(len(lines), 60)
 
     def test_a_damaged_cache_entry_costs_nothing_but_time(self):
         """Cold, warm and damaged answers are equal; metrics count a hit and a recovery."""
@@ -67,25 +73,18 @@ class TestStdlibServer(unittest.TestCase):
             (cache["cache_hits"], cache["cache_misses"], cache["corruption_recoveries"]), (1, 2, 1)
         )
 
-    def test_errors_tell_no_path(self):
-        """A bad request is a 400 that repeats no path."""
-        status, answer = self.request("POST", "/", json.dumps({"/etc/passwd": 1}))
-        self.assertEqual(status, 400)
-        status, answer = self.request("POST", "/", "x", **{"Content-Length": "1"})
-        self.assertEqual(status, 400)
-        self.assertNotIn("/", answer["error"])
-
     def test_metrics_are_guarded(self):
         """With METRICS_API_KEY set, a bearer token is asked for."""
-        with mock.patch.dict(os.environ, METRICS_API_KEY="s3cret"):
-            self.assertEqual(self.request("GET", "/v1/metrics")[0], 401)
-            authorized = {"Authorization": "Bearer s3cret"}
-            self.assertEqual(self.request("GET", "/v1/metrics", **authorized)[0], 200)
+        os.environ["METRICS_API_KEY"] = "s3cret"
+        self.addCleanup(os.environ.pop, "METRICS_API_KEY")
+        self.assertEqual(self.request("GET", "/v1/metrics")[0], 401)
+        authorized = {"Authorization": "Bearer s3cret"}
+        self.assertEqual(self.request("GET", "/v1/metrics", **authorized)[0], 200)
 
     def test_a_bad_environment_keeps_it_from_starting(self):
         """Every problem in one go, exit code 1, no traceback."""
         done = subprocess.run(
-            [sys.executable, EXAMPLES / "stdlib_server.py"],
+            [sys.executable, EXAMPLES / f"{self.name}.py"],
             env={**os.environ, "MLX_PORT": "http", "MLX_MODEL": "/nowhere"},
             capture_output=True,
             check=False,
@@ -96,6 +95,45 @@ class TestStdlibServer(unittest.TestCase):
         self.assertIn("MLX_PORT: 'http'", done.stderr)
         self.assertIn("/nowhere does not exist", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
+
+
+class TestStdlibServer(ServerExample, unittest.TestCase):
+    name = "stdlib_server"
+
+    def serve(self):
+        self.example.Handler.log_message = lambda *_: None
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self.example.Handler)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server.server_address[1]
+
+    def test_errors_tell_no_path(self):
+        """A bad request is a 400 that repeats no path."""
+        status, answer = self.request("POST", "/", json.dumps({"/etc/passwd": 1}))
+        self.assertEqual(status, 400)
+        status, answer = self.request("POST", "/", "x", **{"Content-Length": "1"})
+        self.assertEqual(status, 400)
+        self.assertNotIn("/", answer["error"])
+
+
+class TestFastapiServer(ServerExample, unittest.TestCase):
+    name = "fastapi_server"
+
+    def serve(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(self.example.app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
+        self.addCleanup(listener.close)
+        self.addCleanup(thread.join, 10)
+        self.addCleanup(server.handle_exit, signal.SIGTERM, None)
+        thread.start()
+        wait_until(lambda: server.started, what="uvicorn has started")
+        return listener.getsockname()[1]
+
+    def complete(self, prompt):
+        body = json.dumps({"prompt": prompt})
+        return self.request("POST", "/v1/complete", body, **{"Content-Type": "application/json"})
 
 
 class TestThreeLines(unittest.TestCase):

@@ -45,8 +45,8 @@ def test_a_full_queue_refuses_with_429_and_a_time():
         with pytest.raises(Refusal) as caught:
             async with admission.place():
                 pass
-        assert caught.value.status == 429
-        assert int(caught.value.headers["Retry-After"]) >= 1
+        assert caught.value.answer.status == 429
+        assert int(caught.value.answer.headers["Retry-After"]) >= 1
         release.set()
         await asyncio.gather(*tasks)
 

@@ -56,15 +56,15 @@ def test_bodies_that_cannot_be_read_are_refused_with_the_field(raw, param):
     """A body that is no JSON object, or has a field of the wrong type, is a 400."""
     with pytest.raises(Refusal) as caught:
         parse_call(PATH, raw, "tiny")
-    assert (caught.value.status, caught.value.param) == (400, param)
+    assert (caught.value.answer.status, caught.value.answer.param) == (400, param)
 
 
 def test_another_model_is_not_found():
     """An unknown model is a 404 that does not repeat what was asked for."""
     with pytest.raises(Refusal) as caught:
         _call(model="/etc/passwd")
-    assert caught.value.status == 404
-    assert "/etc" not in caught.value.message
+    assert caught.value.answer.status == 404
+    assert "/etc" not in caught.value.answer.message
 
 
 def test_a_foreign_backend_decides_about_models_itself():

@@ -96,9 +96,9 @@ def test_a_wrong_key_is_a_401_that_says_how(given):
     """Whatever is in the header, a request without the key learns how to send it."""
     with pytest.raises(Refusal) as caught:
         require_key(given, "key")
-    assert caught.value.status == 401
-    assert caught.value.headers["WWW-Authenticate"] == "Bearer"
-    assert "Authorization: Bearer" in json.loads(caught.value.body())["error"]["message"]
+    assert caught.value.answer.status == 401
+    assert caught.value.answer.headers["WWW-Authenticate"] == "Bearer"
+    assert "Authorization: Bearer" in json.loads(caught.value.answer.body())["error"]["message"]
 
 
 def test_the_right_key_passes():

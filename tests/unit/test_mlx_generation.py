@@ -54,7 +54,7 @@ def test_progress_stalls_only_where_there_is_work():
 )
 def test_generation_errors_have_their_status(error, status, code):
     """Upstream answers every error with 404; here it is whose fault it was."""
-    refusal = Refusal.of_error(error)
+    refusal = Refusal.of_error(error).answer
     assert (refusal.status, refusal.code) == (status, code)
     body = json.loads(refusal.body())["error"]
     assert "/a/b" not in body["message"]
