@@ -121,10 +121,11 @@ def test_ordinary_words_stay(chosen):
 
 
 @given(st.text(alphabet=st.sampled_from("/\\~.:'\"`@=?&<>()[]{}|,; \n\taZ0-_#%$é")))
-def test_any_text_is_taken_and_twice_is_once(text):
-    """No text makes it raise, and what is redacted is stable."""
-    once = redact(text)
-    assert redact(once) == once
+def test_any_text_is_taken(text):
+    """No text makes it raise, and a text without a separator in it stays as it is."""
+    redacted = redact(text)
+    if not set(text) & set("/\\~@=:"):
+        assert redacted == text
 
 
 @pytest.mark.timing
