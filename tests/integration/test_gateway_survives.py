@@ -238,6 +238,25 @@ def test_a_client_that_leaves_frees_its_place(make_mlx_server, stream):
     assert server.metrics("requests")["requests"]["failed"] == {"499": 1}
 
 
+def test_a_client_that_leaves_the_queue_frees_its_place_there(make_mlx_server):
+    """A request that waits and whose client leaves is not generated when its turn comes."""
+    server = make_mlx_server("--max-running", "1", "--max-waiting", "1")
+    parts = urlsplit(server.url)
+    connections = []
+    for state in ("running", "waiting"):
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+        body = {"prompt": "x", "max_tokens": 30_000}
+        connection.request("POST", "/v1/completions", json.dumps(body))
+        connections.append(connection)
+        wait_until(lambda s=state: server.metrics()["requests"][s] == 1, what=f"one is {state}")
+    assert server.chat("one more").status == 429
+    for connection in reversed(connections):
+        connection.close()
+    wait_until(lambda: server.metrics()["requests"]["in_flight"] == 0, what="both places are free")
+    assert server.chat("hello", max_tokens=4).status == OK
+    assert server.metrics()["requests"]["failed"] == {"429": 1, "499": 2}
+
+
 def test_a_request_past_its_deadline_is_told_and_ended(make_mlx_server):
     """--request-timeout: 504, and the worker stops working on it."""
     server = make_mlx_server("--request-timeout", "1")

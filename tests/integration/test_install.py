@@ -1,7 +1,9 @@
 """The three lines of harden.mlx.install under plain python."""
 
+import http.client
 import json
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -82,6 +84,21 @@ def test_an_unknown_model_is_a_404_without_a_path(server):
     answer = server.chat("x", model="/etc")
     assert answer.status == 404
     assert "/etc" not in json.dumps(answer.error)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_worker_itself_enforces_a_deadline(server, stream):
+    """The gateway hands a request's time limit on; past it the worker ends the generation."""
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    body = json.dumps({"prompt": "x", "max_tokens": 30_000, "stream": stream})
+    connection.request("POST", "/v1/completions", body, {"X-Harden-Timeout-Ms": "300"})
+    response = connection.getresponse()
+    raw = response.read().rpartition(b"data: ")[2]
+    connection.close()
+    assert response.status == (200 if stream else 504)
+    assert json.loads(raw)["error"]["code"] == "timeout"
+    assert server.metrics()["requests"]["in_flight"] == 0
 
 
 def test_a_key_guards_it_without_a_gateway_too():
