@@ -83,8 +83,8 @@ class Dispatch:
 
         Only the first of them judges: by then the others are still inside.
         """
-        if (worker.number, batch) in self._judged_batches:
-            return
+        if worker is not self._worker or (worker.number, batch) in self._judged_batches:
+            return  # judged already, here or by the worker's death
         self._judged_batches.add((worker.number, batch))
         self._judge(tuple(self._inside), own_doing=True)
         self._notify()

@@ -101,7 +101,9 @@ class Supervisor:
             await asyncio.gather(watch, return_exceptions=True)
         was_ready = self._dispatch.worker is worker
         busy = was_ready and self._dispatch.inside > 0
-        self._idle_deaths = 0 if busy else self._idle_deaths + 1
+        # A kill of a worker that had become ready may come from anybody: no sign of a crash loop.
+        hopeless = not was_ready or (not busy and death.own_doing)
+        self._idle_deaths = self._idle_deaths + 1 if hopeless else 0
         self._dispatch.worker_gone(own_doing=death.own_doing)
         worker.gone.set_result(death)
         self._counter.worker_restarted(death.reason)
@@ -121,7 +123,7 @@ class Supervisor:
         )
 
     def _backoff_s(self) -> float:
-        """No wait after a death at work: that request is known; longer ones after idle deaths."""
+        """No wait after a death at work or from outside; longer ones the less there is hope."""
         if self._idle_deaths == 0:
             return 0.0
         return min(_LONGEST_BACKOFF_S, _BACKOFF.delay_s(self._idle_deaths - 1))

@@ -276,6 +276,20 @@ def test_a_dying_worker_is_given_up_after_five_idle_deaths(make_mlx_server):
     assert "cannot start" in caught.value.log_tail
 
 
+def test_kills_of_an_idle_worker_never_end_the_server(make_mlx_server):
+    """Kills from outside do not add up to a crash loop, however many there are in a row."""
+    server = make_mlx_server()
+    for kill in range(6):
+        pid = wait_until(
+            lambda: (w := server.metrics("worker")["worker"])["ready"] and w["pid"],
+            what=f"the worker is back after {kill} kills",
+        )
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: server.worker_pid != pid, what="the kill was noticed")
+    assert server.chat("hello", max_tokens=4).status == OK
+    assert server.metrics("worker")["worker"]["restarts"] == {"SIGKILL": 6}
+
+
 def test_threads_do_not_pile_up(make_mlx_server):
     """Kills leave the gateway with the threads and descriptors that it had."""
     server = make_mlx_server()

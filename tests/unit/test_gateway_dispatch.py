@@ -131,6 +131,23 @@ def test_a_lost_batch_is_judged_once():
     asyncio.run(scenario())
 
 
+def test_a_loss_reported_after_the_workers_death_judges_nobody():
+    """What is in the next worker has nothing to do with the batch that the last one lost."""
+
+    async def scenario():
+        dispatch, old, new = _ready(), Flight(), Flight()
+        await dispatch.enter(old)
+        dispatch.worker_gone(own_doing=False)
+        dispatch.worker_ready(NEXT_WORKER)
+        dispatch.close(old)
+        await dispatch.enter(new)
+        dispatch.batch_lost(WORKER, 1)
+        assert not new.suspect
+        assert not new.convicted
+
+    asyncio.run(scenario())
+
+
 def test_a_suspect_that_gives_up_lets_the_others_go_on():
     """A suspect whose client leaves, or whose time is up, holds nobody back."""
 
