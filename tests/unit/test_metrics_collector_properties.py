@@ -71,7 +71,9 @@ class TestPercentiles(unittest.TestCase):
             self.assertEqual(seen, Percentiles())
             return
         self.assertEqual(kept_percentiles(seen), numpy_percentiles(samples[-size:]))
-        self.assertEqual((seen.count, seen.total), (count, sum(samples.tolist())))
+        self.assertEqual(seen.count, count)
+        # Python 3.12 and later add floats with less rounding than one after the other.
+        self.assertAlmostEqual(seen.total, sum(samples.tolist()), places=6)
 
     def test_ten_thousand_and_a_few(self):
         """At the window's own size, one before and some after, numpy still agrees."""
