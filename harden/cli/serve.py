@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -108,10 +109,24 @@ def _backend(arguments: argparse.Namespace, directory: Path) -> tuple[Backend, s
         return CommandBackend(arguments.backend, arguments.model), name
     from harden.models.resolve import resolve_model  # noqa: PLC0415 - only where it is needed
 
+    _build_apart(arguments.model)
     model = resolve_model(arguments.model, progress=lambda text: print(text, file=sys.stderr))
     name = arguments.served_model_name or model.name
     flags = tuple(_worker_flags(arguments))
     return MlxBackend(str(model.path), name, flags, directory), name
+
+
+def _build_apart(model: str) -> None:
+    """Build an embedded model in another process: what that loads must not stay in the gateway."""
+    from harden.models.resolve import TINY_VARIANTS  # noqa: PLC0415 - only where it is needed
+    from harden.models.tiny import tiny_model_folder  # noqa: PLC0415 - as above
+    from harden.models.tiny.folder import is_whole  # noqa: PLC0415 - as above
+
+    variant = TINY_VARIANTS.get(model)
+    if variant is not None and not is_whole(tiny_model_folder(variant)):
+        command = [sys.executable, "-m", "harden.models.tiny", "--variant", variant]
+        # What goes wrong there is said by resolve_model, which tries again.
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
 
 
 def _check_template(template: str) -> None:

@@ -179,6 +179,14 @@ def test_prompt_cache_bytes_reaches_the_cache(make_mlx_server):
     assert repeated.usage["prompt_tokens_details"]["cached_tokens"] < 20
 
 
+def test_building_the_model_leaves_nothing_in_the_gateway(make_mlx_server, tmp_path):
+    """Also where the tiny model is built first, numpy and the tokenizer's library stay out."""
+    server = make_mlx_server(HARDEN_CACHE_HOME=str(tmp_path))
+    assert "Building the tiny model" in server.log
+    mapped = {entry.path for entry in psutil.Process(server.pid).memory_maps()}
+    assert not [path for path in mapped if "/numpy/" in path or "/tokenizers/" in path]
+
+
 def test_warming_up_costs_the_first_client_nothing(make_mlx_server):
     """KV_CACHE_WARMUP=1: a token was generated before the server said that it was ready."""
     server = make_mlx_server(KV_CACHE_WARMUP="1")
