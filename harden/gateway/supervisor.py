@@ -130,7 +130,7 @@ class Supervisor:
 
     async def _watch(self, worker: Worker) -> None:
         if not await self._wait_until_ready(worker):
-            worker.kill("start timeout")
+            await worker.terminate("start timeout")
             return
         await worker.read_status()
         self._dispatch.worker_ready(worker)
@@ -156,7 +156,7 @@ class Supervisor:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._stall_timeout_s:
                 logger.warning("Worker %d makes no progress; replacing it", worker.number)
-                worker.kill("stall")
+                await worker.terminate("stall")
                 return
 
     async def _is_alive(self, worker: Worker) -> bool:

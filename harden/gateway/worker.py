@@ -83,7 +83,7 @@ class Worker:
         self.number = number
         self.launch = launch
         self._process = process
-        self._kill_reason: str | None = None
+        self._ended_for: str | None = None
         connector = (
             aiohttp.UnixConnector(path=str(launch.socket_path), limit=0)
             if launch.socket_path
@@ -156,13 +156,15 @@ class Worker:
             return {}
         return self.status
 
-    def kill(self, reason: str) -> None:
-        """End it at once, for a reason that ``death`` will give."""
-        self._kill_reason = reason
-        self._signal_group(signal.SIGKILL)
+    async def terminate(self, reason: str | None = None) -> None:
+        """Ask it to end, insist after a moment, and wait until it is reaped.
 
-    async def terminate(self) -> None:
-        """Ask it to end, insist after a moment, and wait until it is reaped."""
+        SIGTERM first: on macOS a killed process can leak its wired memory until the next boot.
+
+        Args:
+            reason: what ``death`` will give; None leaves it to the signal.
+        """
+        self._ended_for = reason
         self._signal_group(signal.SIGTERM)
         # A stopped process takes a SIGTERM only once it runs again.
         self._signal_group(signal.SIGCONT)
@@ -190,7 +192,7 @@ class Worker:
     async def _wait(self) -> None:
         code = await self._process.wait()
         if not self.death.done():
-            self.death.set_result(Death.of_exit(code, self._kill_reason))
+            self.death.set_result(Death.of_exit(code, self._ended_for))
 
     async def _log_output(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - it was asked for

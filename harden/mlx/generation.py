@@ -24,6 +24,8 @@ __all__ = ["Progress", "RequestQueue", "ResponseGenerator"]
 
 logger = logging.getLogger(__name__)
 
+_MOST_RESTARTS_IN_A_ROW = 2
+
 
 class RequestQueue(queue.Queue[Any]):
     """The queue between HTTP threads and the generation thread; it knows what was taken.
@@ -122,7 +124,7 @@ class ResponseGenerator(upstream.ResponseGenerator):  # type: ignore[misc]  # ml
             model_provider: upstream's.
             prompt_cache: a harden.mlx.prompt_cache.PromptCache.
             on_hopeless: called once, on the generation thread, when starting over cannot help:
-                the model does not load, or the thread failed twice with no token between.
+                the model does not load, or two restarts in a row came to no token.
         """
         self.progress = Progress()
         self.thread_restarts = 0
@@ -144,19 +146,21 @@ class ResponseGenerator(upstream.ResponseGenerator):  # type: ignore[misc]  # ml
         return bool(super()._is_batchable(args))
 
     def _run_generate(self) -> None:
-        tokens_at_last_failure = None
+        failures_in_a_row, tokens_before = 0, 0
         while not self._stop:
             try:
                 self._generate()
             except Exception:
                 logger.exception("The generation thread failed")
-                if not self.model_is_loaded or self.progress.tokens == tokens_at_last_failure:
-                    break
-                tokens_at_last_failure = self.progress.tokens
+                had_success = self.progress.tokens > tokens_before
+                failures_in_a_row = 1 if had_success else failures_in_a_row + 1
+                tokens_before = self.progress.tokens
+                if not self.model_is_loaded or failures_in_a_row > _MOST_RESTARTS_IN_A_ROW:
+                    self._give_up()
+                    return
                 self._start_over()
             else:
                 return
-        self._give_up()
 
     def _start_over(self) -> None:
         self.thread_restarts += 1

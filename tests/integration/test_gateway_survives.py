@@ -276,6 +276,14 @@ def test_a_dying_worker_is_given_up_after_five_idle_deaths(make_mlx_server):
     assert "cannot start" in caught.value.log_tail
 
 
+def test_a_worker_that_is_never_ready_is_given_up_too(make_mlx_server):
+    """A server that starts and never answers is replaced, and after five times that is said."""
+    with pytest.raises(ServerStartError) as caught:
+        make_mlx_server("--backend", "sleep 60 {port}", "--start-timeout", "200ms")
+    assert caught.value.exit_code == 1
+    assert "start timeout" in caught.value.log_tail
+
+
 def test_kills_of_an_idle_worker_never_end_the_server(make_mlx_server):
     """Kills from outside do not add up to a crash loop, however many there are in a row."""
     server = make_mlx_server()

@@ -3,10 +3,11 @@
 import gc
 import json
 import queue
+from types import SimpleNamespace
 
 import pytest
 
-from harden.mlx.generation import Progress, RequestQueue
+from harden.mlx.generation import Progress, RequestQueue, ResponseGenerator
 from harden.mlx.refusal import GenerationLostError, Refusal
 from harden.mlx.service import Service, public_model_name
 
@@ -42,6 +43,57 @@ def test_progress_stalls_only_where_there_is_work():
         progress.generated()
         progress.prefilled()
     assert (progress.stalled_s, progress.tokens, progress.active) == (0, 1, 0)
+
+
+class _Scripted(ResponseGenerator):
+    """Upstream's loop replaced by a list of what happens in it."""
+
+    def __init__(self, script, *, loaded=True):
+        self.script = iter(script)
+        self.progress = Progress()
+        self.thread_restarts = 0
+        self.requests = RequestQueue()
+        self.model_provider = SimpleNamespace(
+            cli_args=SimpleNamespace(model="m"), model_key="m" if loaded else None
+        )
+        self._stop = self._generation_failed = False
+        self.hopeless = 0
+        self._on_hopeless = self._count
+
+    def _count(self):
+        self.hopeless += 1
+
+    def _generate(self):
+        for step in next(self.script):
+            if step == "token":
+                self.progress.generated()
+            else:
+                raise RuntimeError(step)
+
+
+@pytest.mark.parametrize(
+    ("script", "restarts", "hopeless"),
+    [
+        ([[]], 0, 0),
+        ([["fail"], []], 1, 0),
+        ([["fail"], ["fail"], []], 2, 0),
+        ([["fail"], ["fail"], ["fail"]], 2, 1),
+        ([["token", "fail"]] * 9 + [[]], 9, 0),
+        ([["fail"], ["fail"], ["token", "fail"], ["fail"], []], 4, 0),
+    ],
+)
+def test_the_thread_starts_over_while_there_is_hope(script, restarts, hopeless):
+    """Two restarts in a row may come to nothing; a token makes good for those before it."""
+    generator = _Scripted(script)
+    generator._run_generate()
+    assert (generator.thread_restarts, generator.hopeless) == (restarts, hopeless)
+
+
+def test_a_model_that_does_not_load_is_hopeless():
+    """Starting over would only fail again."""
+    generator = _Scripted([["cannot load"]], loaded=False)
+    generator._run_generate()
+    assert (generator.thread_restarts, generator.hopeless) == (0, 1)
 
 
 @pytest.mark.parametrize(
