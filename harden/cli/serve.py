@@ -140,10 +140,14 @@ def _check_template(template: str) -> None:
 
 
 def _worker_flags(arguments: argparse.Namespace) -> list[str]:
-    """Upstream's flags for the worker; its routine lines are not worth their cost to us."""
-    quiet = arguments.log_level in ("DEBUG", "ERROR", "CRITICAL")
+    """Upstream's flags for the worker.
+
+    Its log starts at WARNING: routine lines are not worth their cost, and at DEBUG upstream logs
+    prompts and answers.
+    """
+    level = arguments.log_level if arguments.log_level in ("ERROR", "CRITICAL") else "WARNING"
     flags = [f for f in worker_arguments(arguments) if not f.startswith("--log-level")]
-    return [*flags, f"--log-level={arguments.log_level if quiet else 'WARNING'}"]
+    return [*flags, f"--log-level={level}"]
 
 
 def _configuration(arguments: argparse.Namespace, name: str | None) -> GatewayConfiguration:

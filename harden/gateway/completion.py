@@ -15,6 +15,7 @@ from harden.gateway.dispatch import Flight
 from harden.gateway.refusal import Refusal
 from harden.gateway.relay import StreamRelay, Usage, read_usage
 from harden.redaction import redact
+from harden.request_texts import request_texts
 from harden.retrying import is_transport_error
 from harden.sse import split_events
 
@@ -141,7 +142,7 @@ class Completion:
                 worker.url(job.call.path), data=job.call.body, headers=headers
             ) as response:
                 if response.status != _OK:
-                    raise _refused_upstream(response.status, await response.read())
+                    raise _refused_upstream(response.status, await response.read(), job.call)
                 if job.call.stream:
                     await _stream(response, job)
                 else:
@@ -159,7 +160,7 @@ async def _stream(response: aiohttp.ClientResponse, job: _Job) -> None:
         events, rest = split_events(rest + chunk)
         passed = b"".join([relay.take(event) for event in events])
         if relay.error is not None:
-            raise _error_in_stream(relay.error)
+            raise _error_in_stream(relay.error, job.call)
         if relay.has_content:
             job.record.token_seen()
         if relay.done:
@@ -192,7 +193,7 @@ def _answer_whole(body: bytes, job: _Job) -> None:
     job.answer.body(_OK, body)
 
 
-def _refused_upstream(status: int, body: bytes) -> Exception:
+def _refused_upstream(status: int, body: bytes, call: CompletionCall) -> Exception:
     """Upstream's refusal in our words; its own may hold paths or Python text."""
     error = _error_of(body)
     if error.get("code") == "generation_lost":
@@ -201,11 +202,12 @@ def _refused_upstream(status: int, body: bytes) -> Exception:
     message = error.get("message")
     if not isinstance(message, str):
         message = "The server could not process the request."
-    return Refusal(status, redact(message), code=str(code), param=error.get("param"))
+    told = redact(message, private=request_texts(json.loads(call.body)))
+    return Refusal(status, told, code=str(code), param=error.get("param"))
 
 
-def _error_in_stream(error: dict[str, Any]) -> Exception:
-    return _refused_upstream(500, json.dumps({"error": error}).encode())
+def _error_in_stream(error: dict[str, Any], call: CompletionCall) -> Exception:
+    return _refused_upstream(500, json.dumps({"error": error}).encode(), call)
 
 
 def _error_of(body: bytes) -> dict[str, Any]:

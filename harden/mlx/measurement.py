@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from harden.mlx.refusal import Refusal
+from harden.request_texts import request_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,15 +47,18 @@ class MeasuredGenerator:
             self._check()
             progress_callback(processed, total)
 
+        private = (request.prompt, request.messages)
         try:
             context, tokens = self._generator.generate(request, generation_args, progress)
         except Exception as error:
-            raise Refusal.of_error(error) from error
+            raise Refusal.of_error(error, request_texts(*private)) from error
         self._record.started = time.monotonic()
         self._record.prompt_tokens = len(context.prompt)
-        return context, self._watched(context, tokens)
+        return context, self._watched(context, tokens, private)
 
-    def _watched(self, context: Any, tokens: Iterator[Any]) -> Iterator[Any]:
+    def _watched(
+        self, context: Any, tokens: Iterator[Any], private: tuple[Any, ...]
+    ) -> Iterator[Any]:
         generated = 0
         try:
             for token in tokens:
@@ -67,7 +71,7 @@ class MeasuredGenerator:
         except OSError:  # the client's side of the connection: not ours to answer
             raise
         except Exception as error:
-            raise Refusal.of_error(error) from error
+            raise Refusal.of_error(error, request_texts(*private)) from error
         finally:
             self._record.generation_tokens = generated
             self._record.cached_tokens = max(0, context.prompt_cache_count)

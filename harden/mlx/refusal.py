@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harden.error_answer import ErrorAnswer
 from harden.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["GenerationLostError", "Refusal"]
 
@@ -39,15 +42,20 @@ class Refusal(BaseException):
         self.answer = ErrorAnswer(status, redact(message), **details)
 
     @classmethod
-    def of_error(cls, error: Exception) -> Refusal:
+    def of_error(cls, error: Exception, private: Iterable[str] = ()) -> Refusal:
         """The answer to an error that generation ended with.
 
         A request that generation could not take (a prompt that does not tokenize, say) is the
         client's; a lost generation thread is ours.
+
+        Args:
+            error: what ended it.
+            private: the request's own texts, which the answer must not quote.
         """
         if isinstance(error, GenerationLostError):
             lost = {"code": "generation_lost", "retry_after_s": 1, "lost_batch": error.batch}
             return cls(503, str(error), **lost)
         if isinstance(error, RuntimeError):
             return cls(500, "The server could not generate an answer.", code="internal_error")
-        return cls(400, f"The request could not be processed: {error}", code="invalid_request")
+        reason = redact(str(error), private=private)
+        return cls(400, f"The request could not be processed: {reason}", code="invalid_request")

@@ -187,6 +187,25 @@ def test_building_the_model_leaves_nothing_in_the_gateway(make_mlx_server, tmp_p
     assert not [path for path in mapped if "/numpy/" in path or "/tokenizers/" in path]
 
 
+def test_neither_errors_nor_logs_quote_a_request(make_mlx_server):
+    """Prompts and paths stay out of what clients and log files get, at the chattiest level too."""
+    server = make_mlx_server("--log-level", "DEBUG")
+    secret = "my very own secret sentence /home/somebody/diary.txt"
+    odd = {"messages": [{"role": "user", "content": [{"type": "video", "text": secret}]}]}
+    for body in (
+        {"messages": [{"role": "user", "content": secret}], "max_tokens": 2},
+        {**odd, "max_tokens": 2},
+        {"messages": secret},
+        {"prompt": secret, "stop": 5},
+        {"prompt": {"a": secret}},
+    ):
+        path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        status, raw = server.request("POST", path, json.dumps(body).encode())
+        assert (b"secret sentence" in raw, b"diary" in raw) == (False, False), (status, raw)
+    assert "secret sentence" not in server.log
+    assert "diary" not in server.log
+
+
 def test_warming_up_costs_the_first_client_nothing(make_mlx_server):
     """KV_CACHE_WARMUP=1: a token was generated before the server said that it was ready."""
     server = make_mlx_server(KV_CACHE_WARMUP="1")
