@@ -3,6 +3,7 @@
 import gc
 import json
 import queue
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +44,14 @@ def test_progress_stalls_only_where_there_is_work():
         progress.generated()
         progress.prefilled()
     assert (progress.stalled_s, progress.tokens, progress.active) == (0, 1, 0)
+
+
+@dataclass
+class _Arguments:
+    """What upstream's check of a request reads."""
+
+    sampling: SimpleNamespace
+    seed: int | None
 
 
 class _Scripted(ResponseGenerator):
@@ -87,6 +96,20 @@ def test_the_thread_starts_over_while_there_is_hope(script, restarts, hopeless):
     generator = _Scripted(script)
     generator._run_generate()
     assert (generator.thread_restarts, generator.hopeless) == (restarts, hopeless)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "seed", "batched"),
+    [(0, 7, True), (1, 7, False), (0, None, True), (1, None, True)],
+)
+def test_a_seed_costs_the_batch_only_where_it_means_something(temperature, seed, batched):
+    """Upstream serves every request with a seed alone; at temperature 0 there is no chance in it."""
+    generator = _Scripted([])
+    generator.model_provider.is_batchable = True
+    generator.model_provider.cli_args.kv_bits = None
+    arguments = _Arguments(SimpleNamespace(temperature=temperature), seed)
+    assert generator._is_batchable(arguments) is batched
+    assert arguments.seed == seed
 
 
 def test_a_model_that_does_not_load_is_hopeless():
