@@ -103,7 +103,7 @@ def test_the_thread_starts_over_while_there_is_hope(script, restarts, hopeless):
     [(0, 7, True), (1, 7, False), (0, None, True), (1, None, True)],
 )
 def test_a_seed_costs_the_batch_only_where_it_means_something(temperature, seed, batched):
-    """Upstream serves every request with a seed alone; at temperature 0 there is no chance in it."""
+    """Upstream serves every seeded request alone; at temperature 0 a seed decides nothing."""
     generator = _Scripted([])
     generator.model_provider.is_batchable = True
     generator.model_provider.cli_args.kv_bits = None
