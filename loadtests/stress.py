@@ -12,12 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import signal
 import sys
-import threading
 import time
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -26,15 +23,8 @@ from locust import LoadTestShape, User, events, task
 from locust.exception import CatchResponseError
 from locust.runners import MasterRunner, WorkerRunner
 
-from harden.exceptions import HardenError, ValidationError
+from harden.exceptions import ValidationError
 from harden.load.client import CompletionClient
-from harden.load.conductor import Conductor
-from harden.load.hand_over import (
-    PROGRESS_VARIABLE,
-    VERDICT_VARIABLE,
-    write_progress,
-    write_report,
-)
 from harden.load.metrics_client import MetricsClient, ServerMetricsError
 from harden.load.plan import (
     DEFAULT_SCENARIOS,
@@ -42,25 +32,22 @@ from harden.load.plan import (
     SCENARIOS,
     SIZE_OPTIONS,
     Release,
-    Sizes,
-    parse_scenarios,
     requests_of,
     size_flag,
 )
-from harden.load.records import RequestRecord
-from harden.load.report import TABLE_HEADINGS, Report, table_rows, text_table
-from harden.load.verdict import GateResult, Verdict
+from harden.load.report import TABLE_HEADINGS
+from harden.load.stage import DEFAULT_HOST, USAGE_ERROR, Stage, chosen_scenarios, target_url
+from harden.load.verdict import Verdict
 
 if TYPE_CHECKING:
     from locust.argument_parser import LocustArgumentParser
     from locust.env import Environment
     from locust.rpc import Message
 
-    from harden.load.hand_over import Progress
-    from harden.load.plan import Scenario
+    from harden.load.records import RequestRecord
+
 
 _logger = logging.getLogger("harden.stress")
-_USAGE_ERROR = 2
 _TAB = "verdict"
 
 
@@ -84,7 +71,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 class StressUser(User):
     """Waits for a release, sends what it asks for, hands in the records."""
 
-    host = "http://127.0.0.1:8080"
+    host = DEFAULT_HOST
     crew: ClassVar[Crew]
 
     def on_start(self) -> None:
@@ -177,117 +164,6 @@ class StressShape(LoadTestShape):
         return self.stage.tick()
 
 
-class Stage:
-    """Where runs take place: one at a time, in the local or the master process."""
-
-    def __init__(self, environment: Environment) -> None:
-        """Nothing runs yet, and nothing is no pass."""
-        self._environment = environment
-        self._conductor: Conductor | None = None
-        self._run: threading.Thread | None = None
-        self._progress: Progress | None = None
-        self.report: Report | None = None
-        environment.process_exit_code = Verdict.INCONCLUSIVE.exit_code
-
-    def tick(self) -> tuple[int, float] | None:
-        """Start a run, keep it supplied with users, and end the test after it."""
-        if self._conductor is None:
-            self._begin()
-        if self._conductor is None or self._run is None or not self._run.is_alive():
-            self._conductor = None
-            return None
-        return self._conductor.users_wanted, 100.0
-
-    def rows(self) -> list[dict[str, str]]:
-        """Return the rows of the web UI's tab: the verdict, or how far the run is."""
-        if self.report:
-            cells = [*table_rows(self.report.rows), ("", "all", "", "", self.report.verdict.value)]
-        elif self._progress:
-            done = f"{self._progress.done} of {self._progress.total} requests"
-            cells = [(self._progress.scenario, "progress", "", done, "")]
-        else:
-            cells = [("", "nothing was run yet", "", "", "")]
-        return [dict(zip(TABLE_HEADINGS, row, strict=True)) for row in cells]
-
-    def on_user(self, environment: Environment, msg: Message, **_: Any) -> None:
-        """A user came or went."""
-        del environment
-        if self._conductor:
-            state = self._conductor.state
-            change = state.add_user if msg.data["waits"] else state.remove_user
-            change(msg.data["name"])
-
-    def on_record(self, environment: Environment, msg: Message, **_: Any) -> None:
-        """A request ended."""
-        del environment
-        if self._conductor:
-            self._conductor.state.add_record(RequestRecord.from_dict(msg.data))
-
-    def on_trouble(self, environment: Environment, msg: Message, **_: Any) -> None:
-        """A user broke."""
-        del environment
-        if self._conductor:
-            self._conductor.fail(msg.data["text"])
-
-    def on_test_stop(self, **_: Any) -> None:
-        """Somebody stopped the test, or it is over."""
-        if self._conductor:
-            self._conductor.stop("stopped before its end")
-            self._conductor = None
-
-    def on_quitting(self, **_: Any) -> None:
-        """Give a run that was just stopped the time to say what it amounts to."""
-        if self._run:
-            self._run.join(timeout=15)
-
-    def _begin(self) -> None:
-        self.report = self._progress = None
-        environment = self._environment
-        try:
-            url, scenarios = _target(environment), _scenarios(environment)
-            metrics = MetricsClient(url)
-        except HardenError as error:
-            _logger.error("%s", error)  # noqa: TRY400 - the form's fault, not ours
-            environment.process_exit_code = _USAGE_ERROR
-            row = GateResult("", "settings", "possible", str(error), Verdict.INVALID)
-            self.report = Report("", "", 0.0, 0, [row])
-            return
-        self._conductor = Conductor(
-            scenarios,
-            metrics,
-            self._release,
-            url=url,
-            seed=secrets.randbits(32),
-            observe=self._observe,
-        )
-        self._run = threading.Thread(target=self._finish, args=[self._conductor], daemon=True)
-        self._run.start()
-
-    def _finish(self, conductor: Conductor) -> None:
-        self._environment.process_exit_code = Verdict.INVALID.exit_code
-        report = conductor.run()
-        if self._run is not threading.current_thread():
-            return  # stopped, and the next run has begun
-        self.report = report
-        self._environment.process_exit_code = report.verdict.exit_code
-        _logger.info(
-            "Verdict of %s\n%s\n%s", report.url, text_table(report.rows), report.closing_line()
-        )
-        path = os.environ.get(VERDICT_VARIABLE)
-        if path:
-            write_report(Path(path), report)
-
-    def _release(self, release: Release) -> None:
-        if self._environment.runner is not None:
-            self._environment.runner.send_message("harden_release", release.to_dict())
-
-    def _observe(self, progress: Progress) -> None:
-        self._progress = progress
-        path = os.environ.get(PROGRESS_VARIABLE)
-        if path:
-            write_progress(Path(path), progress)
-
-
 @events.init.add_listener
 def set_up(environment: Environment, **_: Any) -> None:
     """Connect users, conductor and web UI to Locust, whichever part this process has."""
@@ -314,12 +190,12 @@ def set_up(environment: Environment, **_: Any) -> None:
 def _check(environment: Environment) -> None:
     """End at once, with one line, where there is nothing to run or nothing to run against."""
     try:
-        _scenarios(environment)
-        metrics = MetricsClient(_target(environment))
+        chosen_scenarios(environment)
+        metrics = MetricsClient(target_url(environment))
         if environment.web_ui is None:
             metrics.scrape()
     except ValidationError as error:
-        _exit(str(error), _USAGE_ERROR)
+        _exit(str(error), USAGE_ERROR)
     except ServerMetricsError as error:
         _exit(f"{Verdict.INVALID.value}: {error}", Verdict.INVALID.exit_code)
 
@@ -338,15 +214,6 @@ def _interrupt_the_main_greenlet() -> None:
 def _exit(text: str, code: int) -> NoReturn:
     print(f"stress: {text}", file=sys.stderr)  # noqa: T201 - one line, whatever the log's format
     sys.exit(code)
-
-
-def _target(environment: Environment) -> str:
-    return environment.host or StressUser.host
-
-
-def _scenarios(environment: Environment) -> tuple[Scenario, ...]:
-    options: Any = environment.parsed_options
-    return parse_scenarios(options.scenario, Sizes.of(options))
 
 
 def _add_tab(web_ui: Any, stage: Stage) -> None:
