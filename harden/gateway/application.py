@@ -12,9 +12,8 @@ from aiohttp import web
 from harden import exposition
 from harden.gateway.authentication import require_key
 from harden.gateway.edge import Edge
-from harden.gateway.paths import COMPLETION_PATHS
 from harden.gateway.refusal import Refusal
-from harden.metrics_routes import METRICS_PATHS, metrics_query
+from harden.routes import COMPLETION_PATHS, METRICS_PATHS, metrics_query
 
 if TYPE_CHECKING:
     from harden.gateway.completion_endpoint import CompletionEndpoint

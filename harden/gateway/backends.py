@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from harden.worker_protocol import STATUS_PATH
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -67,7 +69,7 @@ class MlxBackend:
             *("--model", self.model),
             *self.upstream_arguments,
         )
-        return Launch(command, "http://worker", socket_path, "/ready", "/harden/status")
+        return Launch(command, "http://worker", socket_path, "/ready", STATUS_PATH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from harden.redaction import redact
 from harden.request_texts import request_texts
 from harden.retrying import is_transport_error
 from harden.sse import split_events
+from harden.worker_protocol import DEADLINE_HEADER, GENERATION_LOST
 
 if TYPE_CHECKING:
     from harden.gateway.admission import Admission
@@ -32,7 +33,6 @@ __all__ = ["Completion"]
 
 _OK = 200
 _JUDGEMENT_TIMEOUT_S = 5.0
-_DEADLINE_HEADER = "X-Harden-Timeout-Ms"
 
 
 class AnswerLostError(Exception):
@@ -135,7 +135,7 @@ class Completion:
         job.record.started = time.monotonic()
         headers = {
             "Content-Type": "application/json",
-            _DEADLINE_HEADER: str(int(job.left_s * 1000) + 1),
+            DEADLINE_HEADER: str(int(job.left_s * 1000) + 1),
         }
         try:
             async with worker.session.post(
@@ -196,7 +196,7 @@ def _answer_whole(body: bytes, job: _Job) -> None:
 def _refused_upstream(status: int, body: bytes, call: CompletionCall) -> Exception:
     """Upstream's refusal in our words; its own may hold paths or Python text."""
     error = _error_of(body)
-    if error.get("code") == "generation_lost":
+    if error.get("code") == GENERATION_LOST:
         return AnswerLostError(error.get("lost_batch"))
     code = error.get("code") if isinstance(error.get("code"), str) else "upstream_error"
     message = error.get("message")

@@ -12,9 +12,9 @@ from harden.gateway.authentication import require_key
 from harden.gateway.call import parse_call
 from harden.gateway.client_answer import ClientAnswer, ClientLeftError
 from harden.gateway.edge import HEADERS, NOTE, STATUS
-from harden.gateway.paths import COMPLETION_PATHS
 from harden.gateway.refusal import Refusal
 from harden.request_record import CLIENT_CLOSED_REQUEST, RequestRecord
+from harden.routes import COMPLETION_PATHS
 
 if TYPE_CHECKING:
     from harden.gateway.completion import Completion

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from harden.gateway.client_answer import ClientLeftError
-from harden.gateway.paths import COMPLETION_PATHS
 from harden.gateway.refusal import Refusal
-from harden.metrics_routes import METRICS_PATHS
 from harden.request_record import CLIENT_CLOSED_REQUEST
+from harden.routes import COMPLETION_PATHS, METRICS_PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

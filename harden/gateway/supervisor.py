@@ -25,7 +25,6 @@ _HEARTBEAT_INTERVAL_S = 1.0
 _HEARTBEAT_TIMEOUT_S = 5.0
 _DEATHS_BEFORE_GIVING_UP = 5
 _BACKOFF = RetryPolicy(max_retries=_DEATHS_BEFORE_GIVING_UP, backoff_ms=100)
-_LONGEST_BACKOFF_S = 5.0
 
 
 class RestartCounter(Protocol):
@@ -126,7 +125,7 @@ class Supervisor:
         """No wait after a death at work or from outside; longer ones the less there is hope."""
         if self._idle_deaths == 0:
             return 0.0
-        return min(_LONGEST_BACKOFF_S, _BACKOFF.delay_s(self._idle_deaths - 1))
+        return _BACKOFF.delay_s(self._idle_deaths - 1)
 
     async def _watch(self, worker: Worker) -> None:
         if not await self._wait_until_ready(worker):

@@ -13,11 +13,12 @@ import mlx_lm.server as upstream
 
 from harden import exposition
 from harden.bearer import bearer_matches
-from harden.metrics_routes import METRICS_PATHS, metrics_query
 from harden.mlx.measurement import MeasuredGenerator
 from harden.mlx.refusal import Refusal
 from harden.request_record import CLIENT_CLOSED_REQUEST, RequestRecord
+from harden.routes import COMPLETION_PATHS, METRICS_PATHS, metrics_query
 from harden.sse import format_event
+from harden.worker_protocol import DEADLINE_HEADER, STATUS_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +26,9 @@ if TYPE_CHECKING:
 
     from harden.mlx.service import Service
 
-__all__ = ["DEADLINE_HEADER", "APIHandler"]
-
-DEADLINE_HEADER = "X-Harden-Timeout-Ms"
-"""Milliseconds that a request may still take; the gateway sends it, the worker enforces it."""
+__all__ = ["APIHandler"]
 
 _CONNECTION_CHECK_INTERVAL_S = 0.1
-_COMPLETION_PATHS = frozenset({"/v1/completions", "/v1/chat/completions", "/chat/completions"})
 
 
 class ClientGoneError(ConnectionError):
@@ -79,7 +76,7 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
             self._expose("GET")
         elif path == "/ready":
             self._send_ready()
-        elif path == "/harden/status" and self.service.behind_gateway:
+        elif path == STATUS_PATH and self.service.behind_gateway:
             self._send_json(200, json.dumps(self.service.status()).encode())
         else:
             super().do_GET()
@@ -97,7 +94,7 @@ class APIHandler(upstream.APIHandler):  # type: ignore[misc]  # mlx_lm publishes
         if path in METRICS_PATHS:
             self._expose("POST")
             return
-        if path not in _COMPLETION_PATHS:
+        if path not in COMPLETION_PATHS:
             super().do_POST()
             return
         self._measure_completion()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harden.error_answer import ErrorAnswer
 from harden.redaction import redact
+from harden.worker_protocol import GENERATION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +54,7 @@ class Refusal(BaseException):
             private: the request's own texts, which the answer must not quote.
         """
         if isinstance(error, GenerationLostError):
-            lost = {"code": "generation_lost", "retry_after_s": 1, "lost_batch": error.batch}
+            lost = {"code": GENERATION_LOST, "retry_after_s": 1, "lost_batch": error.batch}
             return cls(503, str(error), **lost)
         if isinstance(error, RuntimeError):
             return cls(500, "The server could not generate an answer.", code="internal_error")
